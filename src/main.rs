@@ -1,0 +1,3 @@
+//! The `heron` binary.
+
+fn main() {}

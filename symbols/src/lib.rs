@@ -1,0 +1,2 @@
+//! Finds the TLS functions of an ELF binary. No BPF, no `/proc`.
+#![forbid(unsafe_code)]
