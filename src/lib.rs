@@ -14,5 +14,6 @@ pub mod capture;
 pub mod event;
 pub mod flaw;
 pub mod http;
+pub mod stats;
 pub mod turn;
 pub mod wire;

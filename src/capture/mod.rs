@@ -4,6 +4,8 @@
 //! stage after the seam. Surprising fact: [`Source::run`] consumes the source, because a loaded BPF skeleton lives on the
 //! stack of its capture thread; what others want to read meanwhile is behind [`Source::status`], taken beforehand.
 
+pub mod tape;
+
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
