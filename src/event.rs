@@ -28,6 +28,28 @@ impl Nanos {
     pub fn as_millis_f64(self) -> f64 {
         self.0 as f64 / 1e6
     }
+
+    /// The time as RFC 3339 with nanoseconds, UTC: `2026-11-28T13:34:54.000000001Z`.
+    pub fn rfc3339(self) -> String {
+        let (seconds, nanos) = (self.0 / 1_000_000_000, self.0 % 1_000_000_000);
+        let (days, second) = (seconds / 86_400, seconds % 86_400);
+        let (year, month, day) = civil_from_days(days);
+        let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+        format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanos:09}Z")
+    }
+}
+
+/// Year, month and day of a day counted from 1970-01-01 (Howard Hinnant, "chrono-compatible low-level date algorithms").
+fn civil_from_days(days: u64) -> (u64, u64, u64) {
+    let shifted = days + 719_468;
+    let era = shifted / 146_097;
+    let day_of_era = shifted % 146_097;
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
 }
 
 /// One connection of one source. Ids are never reused within a run, and a tape keeps them.
@@ -317,6 +339,24 @@ impl Event {
             Event::Lost(lost) => Some(lost.conn),
             Event::Close(close) => Some(close.conn),
             Event::Process(_) | Event::Tick(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Nanos;
+
+    #[test]
+    fn times_are_written_as_rfc_3339() {
+        for (nanos, text) in [
+            (0, "1970-01-01T00:00:00.000000000Z"),
+            (951_782_400_000_000_001, "2000-02-29T00:00:00.000000001Z"),
+            (1_709_251_199_999_999_999, "2024-02-29T23:59:59.999999999Z"),
+            (1_795_872_894_120_000_000, "2026-11-28T13:34:54.120000000Z"),
+            (u64::MAX, "2554-07-21T23:34:33.709551615Z"),
+        ] {
+            assert_eq!(Nanos(nanos).rfc3339(), text);
         }
     }
 }

@@ -30,6 +30,17 @@ pub enum Protocol {
     WebSocket,
 }
 
+impl Protocol {
+    /// The name in API and console.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Protocol::Http1 => "http/1.1",
+            Protocol::Http2 => "h2",
+            Protocol::WebSocket => "websocket",
+        }
+    }
+}
+
 /// One header as sent. HTTP/2 pseudo-headers are not here: they fill the fields of the heads.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Header {
