@@ -170,6 +170,10 @@ pub struct Turn {
     pub ended_at: Option<Nanos>,
     /// Where the time went.
     pub time: TimeSplit,
+    /// True when nothing will change this turn any more: its last update. A turn that is complete, failed or interrupted
+    /// but not settled may be taken up again (a retry, a background task that reports back).
+    #[serde(default)]
+    pub settled: bool,
 }
 
 impl Turn {
@@ -221,6 +225,9 @@ pub struct Placement {
     pub session_id: Option<SessionId>,
     /// True for housekeeping (titles, probes, token counts, embeddings): kept, marked, in no turn.
     pub auxiliary: bool,
+    /// The logical call of which this one is a hop: a proxy passed that call on, or it was seen at its other end too.
+    /// A hop has the turn and session of its logical call, and is not in `Turn::call_ids`.
+    pub hop_of: Option<CallId>,
 }
 
 /// What the turn stage hands on.
@@ -228,8 +235,11 @@ pub struct Placement {
 pub enum TurnUpdate {
     /// A call has (or changed) its place.
     Placed(Placement),
-    /// A turn began or changed; the last update of a turn has a final status.
+    /// A turn began or changed; the last update of a turn is `settled` and has a final status.
     Turn(Box<Turn>),
+    /// A turn that was shown while its first call was under way turned out to be none (the call belongs elsewhere):
+    /// forget it.
+    Dropped(TurnId),
     /// A finding was made.
     Finding(Box<Finding>),
 }
