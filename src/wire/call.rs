@@ -443,8 +443,8 @@ pub struct Call {
     pub stream: bool,
     /// The conversation as sent, system messages first.
     pub messages: Vec<Arc<Message>>,
-    /// The tools offered.
-    pub tools_offered: Vec<ToolOffered>,
+    /// The tools offered; shared between the calls of a conversation, which offer the same ones again and again.
+    pub tools_offered: Arc<[ToolOffered]>,
     /// The answer: one message per choice or candidate; the first is the main one.
     pub output: Vec<Message>,
     /// The tokens.
