@@ -20,10 +20,10 @@ const LOOK_BACK: usize = 96;
 /// `SSL_read` and `SSL_write` with everything inlined stay far below.
 const BODY: usize = 2048;
 
-/// What was found, and the reason when that is not both directions.
-pub(crate) fn find(image: &Image<'_>) -> (Vec<Found>, Vec<Miss>) {
-    let strings = xref::strings_ending(image, sig::FILE);
-    let references = xref::references(image, &strings);
+/// What was found, and the reason when that is not both directions. `references` are the places that load one of
+/// [`strings`].
+pub(crate) fn find(image: &Image<'_>, strings: &[u64], references: &[(u64, u64)]) -> (Vec<Found>, Vec<Miss>) {
+    let references: Vec<(u64, u64)> = references.iter().filter(|(_, s)| strings.contains(s)).copied().collect();
     let mut found = match image.arch {
         Arch::X86_64 => find_x86(image, &references),
         Arch::Aarch64 => a64::boringssl(image, &references),
@@ -32,6 +32,11 @@ pub(crate) fn find(image: &Image<'_>) -> (Vec<Found>, Vec<Miss>) {
     settle(&mut found);
     let misses = if strings.is_empty() { Vec::new() } else { explain(&found, references.len()) };
     (found, misses)
+}
+
+/// The path in the error macro, at its first byte.
+pub(crate) fn strings(image: &Image<'_>) -> Vec<u64> {
+    xref::strings_ending(image, sig::FILE)
 }
 
 /// Several of one role are candidates, whatever each has to show for itself.

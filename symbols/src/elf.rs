@@ -17,9 +17,13 @@ const PT_DYNAMIC: u32 = 2;
 const PT_INTERP: u32 = 3;
 const PT_NOTE: u32 = 4;
 const PT_GNU_EH_FRAME: u32 = 0x6474_e550;
+const SHT_PROGBITS: u32 = 1;
 const SHT_SYMTAB: u32 = 2;
 const SHT_NOBITS: u32 = 8;
 const SHT_DYNSYM: u32 = 11;
+const SHF_WRITE: u64 = 1;
+const SHF_ALLOC: u64 = 2;
+const SHF_EXECINSTR: u64 = 4;
 const ET_DYN: u16 = 3;
 
 /// Reads a little-endian `u16`.
@@ -53,10 +57,18 @@ pub(crate) struct Segment {
     pub(crate) writable: bool,
 }
 
+/// A run of bytes to search, and the address of its first one.
+#[derive(Clone, Debug)]
+struct Area {
+    address: u64,
+    file: Range<usize>,
+}
+
 #[derive(Clone, Debug)]
 struct Section {
     name: u32,
     kind: u32,
+    flags: u64,
     address: u64,
     file: Range<usize>,
     link: u32,
@@ -90,6 +102,8 @@ pub(crate) struct Image<'a> {
     data: &'a [u8],
     pub(crate) arch: Arch,
     pub(crate) segments: Vec<Segment>,
+    code: Vec<Area>,
+    constants: Vec<Area>,
     sections: Vec<Section>,
     names: Range<usize>,
     dynamic: Option<Range<usize>>,
@@ -127,6 +141,8 @@ impl<'a> Image<'a> {
             data,
             arch,
             segments: Vec::new(),
+            code: Vec::new(),
+            constants: Vec::new(),
             sections: Vec::new(),
             names: 0..0,
             dynamic: None,
@@ -138,6 +154,7 @@ impl<'a> Image<'a> {
         image.read_segments().ok_or("program headers out of range")?;
         // Section headers may be gone or broken: the segments are what the kernel uses.
         let _ = image.read_sections();
+        image.lay_out();
         Ok(image)
     }
 
@@ -200,6 +217,7 @@ impl<'a> Image<'a> {
             self.sections.push(Section {
                 name: u32_at(self.data, at)?,
                 kind,
+                flags: u64_at(self.data, at + 8)?,
                 address: u64_at(self.data, at + 16)?,
                 file: self.clip(offset, length).unwrap_or(0..0),
                 link: u32_at(self.data, at + 40)?,
@@ -220,16 +238,55 @@ impl<'a> Image<'a> {
         Some((found.address, self.data.get(found.file.clone())?))
     }
 
-    /// Executable segments: address of the first byte, and the bytes.
-    pub(crate) fn code(&self) -> impl Iterator<Item = (u64, &'a [u8])> + '_ {
-        self.segments.iter().filter(|s| s.executable).filter_map(|s| Some((s.address, self.data.get(s.file.clone())?)))
+    /// What is code and what is constants: by section where that is said, else by segment. Some linkers put both
+    /// into one executable segment.
+    fn lay_out(&mut self) {
+        let wanted = |s: &&Section| s.kind == SHT_PROGBITS && s.flags & SHF_ALLOC != 0 && !s.file.is_empty();
+        let sections: Vec<&Section> = self.sections.iter().filter(wanted).filter(|s| self.is_mapped_there(s)).collect();
+        let area = |s: &&Section| Area { address: s.address, file: s.file.clone() };
+        let unwinding = |s: &&&Section| {
+            let name = self.section_name(s);
+            name.starts_with(b".eh_frame") || name.starts_with(b".gcc_except") || name == b".gopclntab"
+        };
+        let mut code: Vec<Area> =
+            sections.iter().filter(|s| s.flags & SHF_EXECINSTR != 0 && self.is_code(s.address)).map(area).collect();
+        let mut constants: Vec<Area> = sections
+            .iter()
+            .filter(|s| s.flags & (SHF_EXECINSTR | SHF_WRITE) == 0)
+            .filter(|s| !unwinding(s))
+            .map(area)
+            .collect();
+        let whole = |s: &Segment| Area { address: s.address, file: s.file.clone() };
+        if code.is_empty() {
+            code = self.segments.iter().filter(|s| s.executable).map(whole).collect();
+            constants.clear();
+        }
+        if constants.is_empty() {
+            let plain = |s: &&Segment| !s.executable && !s.writable;
+            let any = self.segments.iter().any(|s| plain(&s));
+            constants = self.segments.iter().filter(|s| if any { plain(s) } else { s.executable }).map(whole).collect();
+        }
+        self.code = code;
+        self.constants = constants;
     }
 
-    /// Segments that hold constants: read-only ones first, the executable ones after them (old linkers put
-    /// constants before the code), never the writable ones.
+    /// The section's bytes are really loaded at the address it claims.
+    fn is_mapped_there(&self, s: &Section) -> bool {
+        self.segments.iter().any(|g| {
+            g.file.contains(&s.file.start)
+                && s.file.end <= g.file.end
+                && s.address.checked_sub(g.address) == Some((s.file.start - g.file.start) as u64)
+        })
+    }
+
+    /// Code: address of the first byte, and the bytes.
+    pub(crate) fn code(&self) -> impl Iterator<Item = (u64, &'a [u8])> + '_ {
+        self.code.iter().filter_map(|a| Some((a.address, self.data.get(a.file.clone())?)))
+    }
+
+    /// Constants, where strings are.
     pub(crate) fn constants(&self) -> impl Iterator<Item = (u64, &'a [u8])> + '_ {
-        let plain = self.segments.iter().filter(|s| !s.executable && !s.writable);
-        plain.filter_map(|s| Some((s.address, self.data.get(s.file.clone())?)))
+        self.constants.iter().filter_map(|a| Some((a.address, self.data.get(a.file.clone())?)))
     }
 
     /// File offset of an address.

@@ -9,11 +9,13 @@
 #![forbid(unsafe_code)]
 
 mod a64;
+mod aead;
 mod boringssl;
 mod elf;
 mod find;
 mod names;
 mod openssl;
+mod pattern;
 mod signature;
 mod symbols;
 mod tls;
@@ -26,7 +28,7 @@ use find::Found;
 use symbols::Named;
 pub use tls::{
     Abi, Analysis, Arch, Backend, Confidence, Function, GoFacts, How, Identity, ImageFacts, Layout, Library, Miss,
-    Moved, ProbeSite, Role, SiteClass, Slot, Tls, When,
+    Moved, ProbeSite, Role, SiteClass, Slot, Tls, Unit, When,
 };
 
 /// Looks for every TLS library in the bytes of an ELF file. Never fails: what is no ELF file gives an empty
@@ -48,6 +50,7 @@ pub fn analyse(elf: &[u8]) -> Analysis {
         .any(|l| matches!(l.library, Library::OpenSsl | Library::BoringSsl) && sees_both_ways(l));
     if !ssl_is_named {
         static_libraries(&image, &mut analysis);
+        aead_libraries(&image, &mut analysis);
     }
     analysis.libraries.sort_by_key(|l| (l.fallback, l.library));
     analysis
@@ -125,15 +128,43 @@ fn function_of(image: &Image<'_>, named: &Named) -> Option<Function> {
 
 /// Stripped static BoringSSL and OpenSSL.
 fn static_libraries(image: &Image<'_>, analysis: &mut Analysis) {
-    for (library, (found, misses)) in
-        [(Library::BoringSsl, boringssl::find(image)), (Library::OpenSsl, openssl::find(image))]
-    {
+    let (boring, open) = (boringssl::strings(image), openssl::strings(image));
+    // One pass over the code for everything.
+    let all: Vec<u64> = boring.iter().chain(&open).copied().collect();
+    let references = xref::references(image, &all);
+    let found = [
+        (Library::BoringSsl, boringssl::find(image, &boring, &references)),
+        (Library::OpenSsl, openssl::find(image, &open, &references)),
+    ];
+    for (library, (found, misses)) in found {
         let functions: Vec<Function> = found.iter().filter_map(|f| f.function(image)).collect();
         analysis.misses.extend(misses);
         if functions.iter().any(|f| f.role.reads() || f.role.writes()) {
             let version = if library == Library::OpenSsl { openssl::version(image) } else { None };
             analysis.libraries.push(assemble(library, version, functions));
         }
+    }
+}
+
+/// rustls by its AEAD assembly; the assembly alone where nothing else was found.
+fn aead_libraries(image: &Image<'_>, analysis: &mut Analysis) {
+    let marks = aead::marks(image);
+    let seen = analysis.libraries.iter().any(sees_both_ways);
+    if seen && marks.rustls.is_none() {
+        return;
+    }
+    let (groups, misses) = aead::find(image, &marks);
+    analysis.misses.extend(misses);
+    for (library, found) in groups {
+        let rustls = matches!(library, Library::Rustls(_));
+        if seen && !rustls {
+            // The assembly of a library whose functions are known.
+            continue;
+        }
+        let functions: Vec<Function> = found.iter().filter_map(|f| f.function(image)).collect();
+        let version = marks.rustls.as_ref().filter(|_| rustls).map(|v| format!("rustls {v}"));
+        let library = assemble(library, version, functions);
+        analysis.libraries.push(library);
     }
 }
 

@@ -10,12 +10,17 @@ const MAX_HITS: usize = 4096;
 /// Instructions between `adrp` and the `add` that completes it.
 const PAIR_DISTANCE: usize = 12;
 
-/// Addresses of the NUL-terminated strings that end with `tail` (which includes the NUL), at their first byte.
+/// Addresses of the NUL-terminated strings that end with `tail` (which includes the NUL), at their first byte. A
+/// tail that begins with the NUL of the string before is found where that NUL is.
 pub(crate) fn strings_ending(image: &Image<'_>, tail: &[u8]) -> Vec<u64> {
     let mut found = Vec::new();
     let finder = memmem::Finder::new(tail);
     for (address, bytes) in image.constants() {
         for at in finder.find_iter(bytes).take(16) {
+            if tail.first() == Some(&0) {
+                found.extend(address.checked_add(at as u64));
+                continue;
+            }
             // Paths before the tail: back to the NUL that ends the previous string.
             let from = at.saturating_sub(512);
             let head = bytes.get(from..at).unwrap_or(&[]);
@@ -86,9 +91,11 @@ fn absolute_loads(code: &[u8], address: u64, targets: &[u64], found: &mut Vec<(u
     }
 }
 
-/// `adr`, or `adrp` with the `add` that completes it.
+/// `adr`, or `adrp` with the `add` that completes it; GCC reaches a group of constants through one such pair (its
+/// section anchor) and a second `add`.
 fn page_pairs(code: &[u8], address: u64, targets: &[u64], found: &mut Vec<(u64, u64)>) {
-    let pages: Vec<u64> = targets.iter().map(|t| t >> 12).collect();
+    let (Some(low), Some(high)) = (targets.iter().min(), targets.iter().max()) else { return };
+    let (first_page, last_page) = ((low >> 12).saturating_sub(1), high >> 12);
     for (i, word) in code.chunks_exact(4).enumerate() {
         let Some(&[b0, b1, b2, b3]) = word.first_chunk::<4>() else { break };
         if b3 & 0x1f != 0x10 {
@@ -97,33 +104,51 @@ fn page_pairs(code: &[u8], address: u64, targets: &[u64], found: &mut Vec<(u64, 
         let instruction = u32::from_le_bytes([b0, b1, b2, b3]);
         let here = address.wrapping_add(i as u64 * 4);
         let immediate = i64::from((instruction >> 5 & 0x7_ffff) << 2 | instruction >> 29 & 3) << 43 >> 43;
-        if instruction >> 31 == 0 {
+        let target = if instruction >> 31 == 0 {
             let target = here.wrapping_add_signed(immediate);
-            if targets.contains(&target) && found.len() < MAX_HITS {
-                found.push((here, target));
-            }
-            continue;
-        }
-        let page = (here >> 12).wrapping_add_signed(immediate);
-        if !pages.contains(&page) {
-            continue;
-        }
-        let register = instruction & 31;
-        if let Some(low) = completing_add(code, i * 4 + 4, register) {
-            let target = page << 12 | u64::from(low);
-            if targets.contains(&target) && found.len() < MAX_HITS {
-                found.push((here, target));
-            }
+            targets.contains(&target).then_some(target)
+        } else {
+            let page = (here >> 12).wrapping_add_signed(immediate);
+            (first_page..=last_page)
+                .contains(&page)
+                .then(|| completed(code, i * 4 + 4, instruction & 31, page << 12, targets))
+                .flatten()
+        };
+        if let Some(target) = target
+            && found.len() < MAX_HITS
+        {
+            found.push((here, target));
         }
     }
 }
 
-/// The 12-bit immediate of the next `add xN, xREGISTER, #imm`.
-fn completing_add(code: &[u8], from: usize, register: u32) -> Option<u32> {
+/// Which target the `add`s after an `adrp` arrive at.
+fn completed(code: &[u8], from: usize, register: u32, page: u64, targets: &[u64]) -> Option<u64> {
+    let (low, base, at) = next_add(code, from, register)?;
+    let first = page + u64::from(low);
+    if targets.contains(&first) {
+        return Some(first);
+    }
+    // The anchor may be used several times.
+    let mut from = at;
+    for _ in 0..4 {
+        let (more, _, at) = next_add(code, from, base)?;
+        let second = first + u64::from(more);
+        if targets.contains(&second) {
+            return Some(second);
+        }
+        from = at;
+    }
+    None
+}
+
+/// The next `add xN, xREGISTER, #imm`: the immediate, N, and where to go on.
+fn next_add(code: &[u8], from: usize, register: u32) -> Option<(u32, u32, usize)> {
     (0..PAIR_DISTANCE).find_map(|n| {
-        let instruction = u32_at(code, from.checked_add(n * 4)?)?;
+        let at = from.checked_add(n * 4)?;
+        let instruction = u32_at(code, at)?;
         let is_add = instruction & 0xffc0_0000 == 0x9100_0000 && instruction >> 5 & 31 == register;
-        is_add.then_some(instruction >> 10 & 0xfff)
+        is_add.then_some((instruction >> 10 & 0xfff, instruction & 31, at + 4))
     })
 }
 
