@@ -77,7 +77,14 @@ class App:
         return json_reply(200, state)
 
     def answer(self, request):
-        """The reply to any request."""
+        """The reply to any request; an answer that is not streamed waits at the gate before it begins."""
+        reply = self._route(request)
+        gate = reply.directives.get("gate", self.gate_after)
+        if gate is not None and not reply.stream and reply.facts.get("call"):
+            self.gate.pass_through()
+        return reply
+
+    def _route(self, request):
         if request.method == "POST":
             for pattern, handler in POSTS:
                 if pattern.search(request.path):
@@ -111,7 +118,7 @@ class App:
                 return json_reply(200, {"ok": True}, other)
             return json_reply(404, {"error": {"message": "not found", "type": "not_found_error"}}, other)
         if path.endswith("/api/show"):
-            return json_reply(200, {"details": {}, "model_info": {"general.architecture": "qwen3", "qwen3.context_length": 40960}, "capabilities": ["completion", "tools"]}, {"kind": "aux_api"})
+            return json_reply(200, {"details": {}, "model_info": {"general.architecture": "qwen3", "qwen3.context_length": 131072}, "capabilities": ["completion", "tools"]}, {"kind": "aux_api"})
         if path.endswith("/204"):
             return Reply(204, [], [], False, other)
         return json_reply(200, {"ok": True, "received": len(request.body_wire)}, other)
