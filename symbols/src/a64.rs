@@ -42,6 +42,17 @@ pub(crate) fn returns(code: &[u8], size: usize) -> Vec<u64> {
         .collect()
 }
 
+/// The instruction before `at` ends a function: a return, a jump, a trap or padding.
+pub(crate) fn follows_an_end(code: &[u8], at: usize) -> bool {
+    let Some(before) = at.checked_sub(4).and_then(|a| u32_at(code, a)) else { return at == 0 };
+    matches!(before, 0 | 0xd503_201f | 0xd65f_03c0)
+        || before & 0xfc00_0000 == 0x1400_0000
+        || before & 0xfc00_0000 == 0x9400_0000
+        || before & 0xfe1f_fc1f == 0xd61f_0000
+        || before & 0xffe0_001f == 0xd420_0000
+        || before & 0xffff_0000 == 0
+}
+
 /// BoringSSL's functions.
 pub(crate) fn boringssl(_image: &Image<'_>, _references: &[(u64, u64)]) -> Vec<Found> {
     Vec::new()

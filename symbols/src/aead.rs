@@ -110,9 +110,12 @@ fn found(hit: &Hit) -> Found {
     }
 }
 
+/// A signature, its bytes, and its bytes further on.
+type Compiled = (&'static Signature, Pattern, Option<(usize, Pattern)>);
+
 /// All hits, in ascending order.
 fn scan(image: &Image<'_>) -> Vec<Hit> {
-    let wanted: Vec<(&'static Signature, Pattern, Option<(usize, Pattern)>)> = SIGNATURES
+    let wanted: Vec<Compiled> = SIGNATURES
         .iter()
         .filter(|s| s.arch == image.arch)
         .map(|s| (s, Pattern::new(s.bytes), s.also.map(|(at, text)| (at, Pattern::new(text)))))

@@ -13,6 +13,7 @@ mod aead;
 mod boringssl;
 mod elf;
 mod find;
+mod go;
 mod names;
 mod openssl;
 mod pattern;
@@ -41,14 +42,23 @@ pub fn analyse(elf: &[u8]) -> Analysis {
             return Analysis { misses: vec![miss], ..Analysis::default() };
         }
     };
-    let mut analysis =
-        Analysis { build_id: image.build_id(), arch: image.arch, image: facts(&image), ..Analysis::default() };
+    let go = go::facts(&image);
+    let mut analysis = Analysis {
+        build_id: image.build_id(),
+        arch: image.arch,
+        image: ImageFacts { go: go.clone(), ..facts(&image) },
+        ..Analysis::default()
+    };
     named_libraries(&image, &mut analysis);
+    if let Some(go) = &go {
+        go_library(&image, go, &mut analysis);
+    }
     let ssl_is_named = analysis
         .libraries
         .iter()
         .any(|l| matches!(l.library, Library::OpenSsl | Library::BoringSsl) && sees_both_ways(l));
-    if !ssl_is_named {
+    // A Go program links no C library that is not named; its own assembly is not of interest.
+    if !ssl_is_named && go.is_none() {
         static_libraries(&image, &mut analysis);
         aead_libraries(&image, &mut analysis);
     }
@@ -146,10 +156,21 @@ fn static_libraries(image: &Image<'_>, analysis: &mut Analysis) {
     }
 }
 
+/// Go's own `crypto/tls`.
+fn go_library(image: &Image<'_>, facts: &GoFacts, analysis: &mut Analysis) {
+    match go::find(image, facts) {
+        Ok(functions) => {
+            analysis.libraries.push(assemble(Library::GoCryptoTls, facts.version.clone(), functions));
+        }
+        Err(miss) => analysis.misses.push(miss),
+    }
+}
+
 /// rustls by its AEAD assembly; the assembly alone where nothing else was found.
 fn aead_libraries(image: &Image<'_>, analysis: &mut Analysis) {
     let marks = aead::marks(image);
-    let seen = analysis.libraries.iter().any(sees_both_ways);
+    let seen = analysis.libraries.iter().any(|l| sees_both_ways(l) && l.confidence > Confidence::Candidate);
+    let doubtful = !seen && analysis.libraries.iter().any(sees_both_ways);
     if seen && marks.rustls.is_none() {
         return;
     }
@@ -164,7 +185,7 @@ fn aead_libraries(image: &Image<'_>, analysis: &mut Analysis) {
         let functions: Vec<Function> = found.iter().filter_map(|f| f.function(image)).collect();
         let version = marks.rustls.as_ref().filter(|_| rustls).map(|v| format!("rustls {v}"));
         let library = assemble(library, version, functions);
-        analysis.libraries.push(library);
+        analysis.libraries.push(Tls { fallback: doubtful && !rustls, ..library });
     }
 }
 
