@@ -198,6 +198,10 @@ def go_client(place):
     return [str(binary), place.url], {}
 
 
+def rust_client(place):
+    return [str(place.agents / "rust/target/release/heron-rust-client"), place.url], {}
+
+
 def curl(place):
     return [str(SDK / "curl_calls.sh"), place.url], {}
 
@@ -247,6 +251,7 @@ AGENTS = {
     "node-system": Agent("", "as the system's Node is built", fetch(lambda p: ["node"])),
     "deno": Agent("deno", RUSTLS + " (aws-lc)", fetch(lambda p: [p.npm("deno", "@deno/linux-x64-glibc/deno"), "run", "-A", "--no-config"])),
     "go": Agent("go", "Go crypto/tls, stripped", go_client),
+    "rust": Agent("rust", RUSTLS + " (ring)", rust_client),
     "curl": Agent("", "libssl, shared", curl, tools=False),
     "gh": Agent("gh", "Go crypto/tls", gh, tools=False, needs_443="api.github.com"),
     "py-anthropic": Agent("", PYTHON, python_sdk("anthropic_agent.py")),
