@@ -7,13 +7,17 @@
 //! - [`http`]: bytes of a connection -> parts of exchanges.
 //! - [`wire`]: parts -> calls, one file per wire API.
 //! - [`turn`]: calls -> turns, sessions, findings.
+//! - [`store`]: all of it as rows in DuckDB, bodies byte for byte.
+//! - [`api`]: rows and live state over HTTP on loopback, and the console.
 //!
 //! `docs/architecture.md` has the invariants.
 
+pub mod api;
 pub mod capture;
 pub mod event;
 pub mod flaw;
 pub mod http;
 pub mod stats;
+pub mod store;
 pub mod turn;
 pub mod wire;
