@@ -14,6 +14,7 @@
 
 pub mod api;
 pub mod capture;
+pub mod config;
 pub mod event;
 pub mod flaw;
 pub mod http;
