@@ -1,7 +1,6 @@
 //! aarch64: probe sites, returns, and functions that are found without symbols.
 
 use crate::elf::{Image, u32_at};
-use crate::find::Found;
 use crate::tls::{ProbeSite, SiteClass};
 
 /// No function of interest is larger.
@@ -53,11 +52,6 @@ pub(crate) fn follows_an_end(code: &[u8], at: usize) -> bool {
         || before & 0xffff_0000 == 0
 }
 
-/// BoringSSL's functions.
-pub(crate) fn boringssl(_image: &Image<'_>, _references: &[(u64, u64)]) -> Vec<Found> {
-    Vec::new()
-}
-
 /// `stp x29, x30, [sp, #..]!`, `sub sp, sp, #..`, `paciasp` or `bti c`.
 pub(crate) fn begins_like_a_function(code: &[u8]) -> bool {
     let first = u32_at(code, 0).unwrap_or(0);
@@ -79,6 +73,31 @@ pub(crate) fn branch_displacement(i: u32) -> Option<i64> {
     } else {
         None
     }
+}
+
+/// Words of the function that begins at the start of `code`, judged by its own branches: it ends at the first
+/// instruction that does not fall through and that no earlier branch jumps over. At most `limit` bytes.
+pub(crate) fn body(code: &[u8], limit: usize) -> Vec<u32> {
+    let mut words = Vec::new();
+    let mut furthest = 0_i64;
+    for (n, word) in code.chunks_exact(4).take(limit / 4).enumerate() {
+        let Some(instruction) = u32_at(word, 0) else { break };
+        words.push(instruction);
+        let here = n as i64 * 4;
+        if let Some(displacement) = branch_displacement(instruction)
+            && (0..limit as i64).contains(&(here + displacement))
+        {
+            furthest = furthest.max(here + displacement);
+        }
+        let ends = instruction & 0xfc00_0000 == 0x1400_0000
+            || instruction & 0xfe9f_fc1f == 0xd61f_0000
+            || instruction & 0xffff_fc1f == 0xd65f_0000
+            || instruction & 0xffe0_001f == 0xd420_0000;
+        if ends && here >= furthest {
+            break;
+        }
+    }
+    words
 }
 
 /// `mov xN, x4` (or a store of x4) before the first call: the function takes five arguments.

@@ -13,7 +13,9 @@ use crate::elf::Image;
 use crate::find::{Found, candidate_starts};
 use crate::signature::boringssl as sig;
 use crate::tls::{Arch, Confidence, How, Library, Miss, Role};
-use crate::{a64, x86, xref};
+use crate::{x86, xref};
+
+mod arm;
 
 /// How far before a byte run its function may begin.
 const LOOK_BACK: usize = 96;
@@ -26,7 +28,7 @@ pub(crate) fn find(image: &Image<'_>, strings: &[u64], references: &[(u64, u64)]
     let references: Vec<(u64, u64)> = references.iter().filter(|(_, s)| strings.contains(s)).copied().collect();
     let mut found = match image.arch {
         Arch::X86_64 => find_x86(image, &references),
-        Arch::Aarch64 => a64::boringssl(image, &references),
+        Arch::Aarch64 => arm::find(image, &references),
         Arch::Other => Vec::new(),
     };
     settle(&mut found);
@@ -92,7 +94,8 @@ fn note(found: &mut Vec<Found>, image: &Image<'_>, references: &[(u64, u64)], ro
         Role::Peek => "SSL_peek",
         _ => "SSL_read",
     };
-    let mut how = vec![How::Signature(format!("boringssl x86-64 {name}"))];
+    let refers = if image.arch == Arch::Aarch64 { arm::refers } else { refers };
+    let mut how = vec![How::Semantics(format!("behaves like {name}"))];
     if image.code_at(address).is_some_and(|code| refers(code, address, references)) {
         how.push(How::StringXref("ssl/ssl_lib.cc".to_owned()));
     }
