@@ -1,6 +1,6 @@
 //! Makes packets: TCP conversations, every encapsulation, every capture file variant, and what goes wrong with captures.
 //! Deterministic: the same calls give the same bytes.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used)]
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -102,7 +102,8 @@ mod tests {
     fn the_server_is_told_by_port_where_bytes_do_not() {
         assert_eq!(server_port(443, 50_000), Some(0));
         assert_eq!(server_port(50_000, 11_434), Some(1));
-        assert_eq!(server_port(8080, 443), None);
+        assert_eq!(server_port(8080, 443), Some(1));
+        assert_eq!(server_port(8080, 3000), None);
         assert_eq!(server_port(40_000, 50_000), None);
     }
 }

@@ -25,7 +25,7 @@ const UNACKED_LIMIT: Nanos = Nanos(60_000_000_000);
 /// How long a reset waits for segments that were overtaken by it.
 const RESET_GRACE: Nanos = Nanos(1_000_000_000);
 /// A connection met in the middle waits this long, or for this many packets, before its first byte is settled.
-const JOIN_GRACE: (Nanos, u64) = (Nanos(200_000_000), 4);
+const JOIN_GRACE: (Nanos, u64) = (Nanos(1_000_000_000), 64);
 
 /// What the reassembly saw and could not use, and what it gave up. Monotonic.
 #[derive(Default, Clone, Debug)]
@@ -205,9 +205,8 @@ impl Connection {
         if segment.flags & ACK == 0 || segment.flags & RST != 0 {
             return 0;
         }
-        if !other.is_known() {
-            other.hint = other.hint.or(Some(segment.ack));
-            return 0;
+        if !other.started {
+            other.hint(segment.ack);
         }
         match other.place(segment.ack) {
             Place::At(position) => {

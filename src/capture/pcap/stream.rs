@@ -57,8 +57,8 @@ pub(super) struct Stream {
     anchor: Option<u32>,
     /// Initial sequence number, when the SYN was seen.
     pub isn: Option<u32>,
-    /// The first acknowledgment of the other side, seen before anything of this one.
-    pub hint: Option<u32>,
+    /// The lowest acknowledgment of the other side, seen before the first position was settled.
+    hint: Option<u32>,
     /// Next position to hand on.
     pub next: u64,
     /// Position of stream offset 0.
@@ -115,13 +115,16 @@ impl Stream {
 
     /// Meets the stream in the middle, at a segment with `seq`.
     pub(super) fn join(&mut self, seq: u32) {
-        match self.hint {
-            // The other side's acknowledgment says what came before: a hole at the very start is seen as one.
-            Some(hint) if (0..WINDOW).contains(&i64::from(seq.wrapping_sub(hint).cast_signed())) => self.start(hint),
-            _ => {
-                self.anchor = Some(seq);
-                (self.next, self.base) = (ORIGIN, ORIGIN);
-            }
+        self.anchor = Some(seq);
+        (self.next, self.base) = (ORIGIN, ORIGIN);
+    }
+
+    /// Notes an acknowledgment by the other side while the first position is not settled: what it does not cover was
+    /// sent later, so a hole at the very start is seen as one.
+    pub(super) fn hint(&mut self, ack: u32) {
+        let lower = |known: u32| ack.wrapping_sub(known).cast_signed() < 0;
+        if self.hint.is_none_or(lower) {
+            self.hint = Some(ack);
         }
     }
 
@@ -239,11 +242,15 @@ impl Stream {
         if self.started {
             return;
         }
-        if let Some(first) = self.first_held().map(|(at, _)| at) {
-            let back = first.cast_signed().wrapping_sub(self.next.cast_signed());
-            self.anchor = self.anchor.map(|anchor| anchor.wrapping_add(back as u32));
-            (self.next, self.base) = (first, first);
-        }
+        let first = self.first_held().map_or(self.next, |(at, _)| at);
+        let hint = self.hint.map(|hint| self.place(hint));
+        let start = match hint {
+            Some(Place::At(hint)) => hint.min(first),
+            _ => first,
+        };
+        let back = start.cast_signed().wrapping_sub(self.next.cast_signed());
+        self.anchor = self.anchor.map(|anchor| anchor.wrapping_add(back as u32));
+        (self.next, self.base) = (start, start);
         self.started = true;
     }
 
