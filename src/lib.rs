@@ -4,6 +4,7 @@
 //!
 //! - [`event`]: the seam. Sources make events; everything else takes them.
 //! - [`capture`]: the sources.
+//! - [`conn`]: events -> one decoder per connection.
 //! - [`http`]: bytes of a connection -> parts of exchanges.
 //! - [`wire`]: parts -> calls, one file per wire API.
 //! - [`turn`]: calls -> turns, sessions, findings.
@@ -15,6 +16,7 @@
 pub mod api;
 pub mod capture;
 pub mod config;
+pub mod conn;
 pub mod event;
 pub mod flaw;
 pub mod http;
