@@ -46,7 +46,7 @@ def own_hosts(directory):
 
 def start_server(directory, cache, port):
     argv = [str(cache / "venv/bin/python"), str(HERE.parent / "server/model_server.py"), "--dir", str(directory / "server"),
-            "--record", str(directory / "record.jsonl"), "--tls-port", str(port), "--die-with-parent"]
+            "--record", str(directory / "record.jsonl"), "--streams", str(directory / "streams.jsonl"), "--tls-port", str(port), "--die-with-parent"]
     server = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=open(directory / "server.err", "wb"), text=True)
     line = server.stdout.readline()
     if not line:

@@ -32,6 +32,7 @@ class App:
         self.delay_ms = delay_ms
         self.gate_after = gate
         self.gate = Gate()
+        self.tap = None
         self.histories = {}
         self.numbers = itertools.count(1)
         self.connections = itertools.count(1)
