@@ -3,10 +3,11 @@
 //! One pass over the 16-byte aligned places of the code finds all signatures. Which library a function that two of
 //! them share belongs to is decided by its neighbours: an assembly file's functions lie together.
 
-use crate::elf::{Image, u64_at};
+use crate::elf::{Window, u16_at};
 use crate::find::Found;
 use crate::pattern::Pattern;
 use crate::signature::aead::{SIGNATURES, Signature};
+use crate::strings::Strings;
 use crate::tls::{Arch, Backend, Confidence, How, Library, Miss, Role};
 use crate::x86;
 
@@ -14,44 +15,9 @@ use crate::x86;
 const NEIGHBOURHOOD: u64 = 4 << 20;
 const MAX_HITS: usize = 256;
 
-/// What the constants say about who uses the assembly.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Marks {
-    /// The version of rustls in a panic path.
-    pub(crate) rustls: Option<String>,
-    ring: bool,
-    aws_lc: bool,
-    openssl: bool,
-}
-
-/// Looks for the crates' names in panic paths and version texts.
-pub(crate) fn marks(image: &Image<'_>) -> Marks {
-    let openssl = crate::openssl::version(image).is_some();
-    let mut marks = Marks { openssl, ..Marks::default() };
-    for (_, bytes) in image.constants() {
-        marks.rustls = marks.rustls.or_else(|| crate_version(bytes, b"/rustls-"));
-        if marks.rustls.is_some() || image.arch == Arch::Other {
-            marks.ring |= crate_version(bytes, b"/ring-").is_some();
-            marks.aws_lc |= crate_version(bytes, b"/aws-lc-rs-").is_some();
-        }
-    }
-    marks
-}
-
-/// `0.23.46` out of `.../rustls-0.23.46/src/...`.
-fn crate_version(bytes: &[u8], before: &[u8]) -> Option<String> {
-    memchr::memmem::find_iter(bytes, before).take(4096).find_map(|at| {
-        let rest = bytes.get(at + before.len()..)?;
-        let end = rest.iter().take(32).position(|b| *b == b'/')?;
-        let version = std::str::from_utf8(rest.get(..end)?).ok()?;
-        let plausible = version.starts_with(|c: char| c.is_ascii_digit()) && version.matches('.').count() == 2;
-        plausible.then(|| version.to_owned())
-    })
-}
-
 /// Everything found, by library.
-pub(crate) fn find(image: &Image<'_>, marks: &Marks) -> (Vec<(Library, Vec<Found>)>, Vec<Miss>) {
-    let hits = pair(scan(image));
+pub(crate) fn find(hits: Vec<Hit>, marks: &Strings) -> (Vec<(Library, Vec<Found>)>, Vec<Miss>) {
+    let hits = pair(hits);
     let mut groups: Vec<(Library, Vec<Found>)> = Vec::new();
     for hit in &hits {
         let backend = owner(hit, &hits, marks);
@@ -81,8 +47,9 @@ pub(crate) fn find(image: &Image<'_>, marks: &Marks) -> (Vec<(Library, Vec<Found
     (groups, misses)
 }
 
+/// A place where a signature's bytes stand.
 #[derive(Clone, Debug)]
-struct Hit {
+pub(crate) struct Hit {
     address: u64,
     signature: &'static Signature,
     /// The second of a pair.
@@ -113,43 +80,64 @@ fn found(hit: &Hit) -> Found {
 /// A signature, its bytes, and its bytes further on.
 type Compiled = (&'static Signature, Pattern, Option<(usize, Pattern)>);
 
-/// All hits, in ascending order.
-fn scan(image: &Image<'_>) -> Vec<Hit> {
-    let wanted: Vec<Compiled> = SIGNATURES
-        .iter()
-        .filter(|s| s.arch == image.arch)
-        .map(|s| (s, Pattern::new(s.bytes), s.also.map(|(at, text)| (at, Pattern::new(text)))))
-        .collect();
-    let mut heads = vec![false; 1 << 16];
-    let landing: &[u8] = if image.arch == Arch::X86_64 { &[0xf3, 0x0f, 0x1e, 0xfa] } else { &[0x5f, 0x24, 0x03, 0xd5] };
-    for head in wanted.iter().filter_map(|(_, p, _)| p.head()).chain([[landing[0], landing[1]]]) {
-        if let Some(slot) = heads.get_mut(usize::from(u16::from_le_bytes(head))) {
-            *slot = true;
-        }
-    }
-    let mut hits = Vec::new();
-    for (address, code) in image.code() {
-        let first = (16 - (address % 16) as usize) % 16;
-        for at in (first..code.len()).step_by(16) {
-            let Some(word) = u64_at(code, at) else { break };
-            if !heads.get((word & 0xffff) as usize).copied().unwrap_or(false) {
-                continue;
-            }
-            let start = code.get(at..).unwrap_or(&[]);
-            let body = start.strip_prefix(landing).unwrap_or(start);
-            let matched = wanted.iter().find(|(_, pattern, also)| {
-                pattern.matches(body)
-                    && also.as_ref().is_none_or(|(o, p)| body.get(*o..).is_some_and(|rest| p.matches(rest)))
-            });
-            if let Some((signature, _, _)) = matched
-                && hits.len() < MAX_HITS
-                && (image.arch != Arch::X86_64 || x86::follows_an_end(code, at))
-            {
-                hits.push(Hit { address: address + at as u64, signature, second: false });
+/// Looks for all signatures, window by window.
+pub(crate) struct Scan {
+    arch: Arch,
+    wanted: Vec<Compiled>,
+    /// Which first two bytes are worth a closer look.
+    heads: Vec<bool>,
+    landing: [u8; 4],
+    hits: Vec<Hit>,
+}
+
+impl Scan {
+    pub(crate) fn new(arch: Arch) -> Scan {
+        let wanted: Vec<Compiled> = SIGNATURES
+            .iter()
+            .filter(|s| s.arch == arch)
+            .map(|s| (s, Pattern::new(s.bytes), s.also.map(|(at, text)| (at, Pattern::new(text)))))
+            .collect();
+        // endbr64, or bti c.
+        let landing = if arch == Arch::X86_64 { [0xf3, 0x0f, 0x1e, 0xfa] } else { [0x5f, 0x24, 0x03, 0xd5] };
+        let mut heads = vec![false; 1 << 16];
+        for head in wanted.iter().filter_map(|(_, p, _)| p.head()).chain([[landing[0], landing[1]]]) {
+            if let Some(slot) = heads.get_mut(usize::from(u16::from_le_bytes(head))) {
+                *slot = true;
             }
         }
+        Scan { arch, wanted, heads, landing, hits: Vec::new() }
     }
-    hits
+
+    pub(crate) fn look(&mut self, window: &Window<'_>) {
+        let code = window.bytes;
+        let first = (16 - (window.address.wrapping_add(window.lead as u64) % 16) as usize) % 16 + window.lead;
+        for at in (first..window.end).step_by(16) {
+            let Some(head) = u16_at(code, at) else { break };
+            if self.heads.get(usize::from(head)).copied().unwrap_or(false) {
+                self.compare(window, at);
+            }
+        }
+    }
+
+    fn compare(&mut self, window: &Window<'_>, at: usize) {
+        let start = window.bytes.get(at..).unwrap_or(&[]);
+        let body = start.strip_prefix(&self.landing).unwrap_or(start);
+        let matched = self.wanted.iter().find(|(_, pattern, also)| {
+            pattern.matches(body)
+                && also.as_ref().is_none_or(|(o, p)| body.get(*o..).is_some_and(|rest| p.matches(rest)))
+        });
+        let Some((signature, _, _)) = matched else { return };
+        let begins = self.arch != Arch::X86_64 || x86::follows_an_end(window.bytes, at);
+        if begins && self.hits.len() < MAX_HITS {
+            self.hits.push(Hit { address: window.address + at as u64, signature, second: false });
+        }
+    }
+
+    /// All hits, in ascending order.
+    pub(crate) fn hits(mut self) -> Vec<Hit> {
+        self.hits.sort_by_key(|h| h.address);
+        self.hits
+    }
 }
 
 /// Tells the two functions of a pair apart; a signature of pairs that does not hit exactly twice is refused.
@@ -168,9 +156,10 @@ fn pair(mut hits: Vec<Hit>) -> Vec<Hit> {
 }
 
 /// Whose function it is: by its own bytes, by its nearest neighbour whose bytes say it, or by what the file names.
-fn owner(hit: &Hit, hits: &[Hit], marks: &Marks) -> Backend {
+fn owner(hit: &Hit, hits: &[Hit], marks: &Strings) -> Backend {
     // ring before 0.17 had what OpenSSL still has.
-    let own = |backend| if backend == Backend::OpenSsl && !marks.openssl { Backend::Ring } else { backend };
+    let own =
+        |backend| if backend == Backend::OpenSsl && marks.openssl_version.is_none() { Backend::Ring } else { backend };
     if let Some(backend) = hit.signature.backend {
         return own(backend);
     }

@@ -96,10 +96,37 @@ pub(crate) struct Symbol<'a> {
     pub(crate) size: u64,
 }
 
+/// Called with a range of the file that was read through and is not needed soon.
+pub(crate) type Release<'r> = &'r dyn Fn(Range<usize>);
+
+/// Bytes of a large area, a piece at a time, with some of what is around the piece.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Window<'a> {
+    /// The address of the first byte.
+    pub(crate) address: u64,
+    pub(crate) bytes: &'a [u8],
+    /// Where the piece itself begins: what lies before was in the window before.
+    pub(crate) lead: usize,
+    /// Where it ends: what lies after comes again in the next window.
+    pub(crate) end: usize,
+}
+
+impl Window<'_> {
+    /// Something found at this place belongs to this window, and not to one beside it.
+    pub(crate) fn owns(&self, at: usize) -> bool {
+        (self.lead..self.end).contains(&at)
+    }
+}
+
+/// A window's own piece: small enough for the processor's cache, so that many searches cost one read of memory.
+const PIECE: usize = 1 << 20;
+/// What is shown before and after.
+const AROUND: usize = 512;
+
 /// The image.
-#[derive(Debug)]
 pub(crate) struct Image<'a> {
     data: &'a [u8],
+    release: Option<Release<'a>>,
     pub(crate) arch: Arch,
     pub(crate) segments: Vec<Segment>,
     code: Vec<Area>,
@@ -139,6 +166,7 @@ impl<'a> Image<'a> {
         };
         let mut image = Image {
             data,
+            release: None,
             arch,
             segments: Vec::new(),
             code: Vec::new(),
@@ -279,14 +307,48 @@ impl<'a> Image<'a> {
         })
     }
 
-    /// Code: address of the first byte, and the bytes.
-    pub(crate) fn code(&self) -> impl Iterator<Item = (u64, &'a [u8])> + '_ {
-        self.code.iter().filter_map(|a| Some((a.address, self.data.get(a.file.clone())?)))
+    /// Reports what was read through to `release`.
+    pub(crate) fn releasing(self, release: Release<'a>) -> Image<'a> {
+        Image { release: Some(release), ..self }
     }
 
-    /// Constants, where strings are.
-    pub(crate) fn constants(&self) -> impl Iterator<Item = (u64, &'a [u8])> + '_ {
-        self.constants.iter().filter_map(|a| Some((a.address, self.data.get(a.file.clone())?)))
+    /// All code, window by window.
+    pub(crate) fn code_windows(&self, visit: impl FnMut(Window<'a>)) {
+        self.windows(&self.code, visit);
+    }
+
+    /// All constants, window by window.
+    pub(crate) fn constant_windows(&self, visit: impl FnMut(Window<'a>)) {
+        self.windows(&self.constants, visit);
+    }
+
+    fn windows(&self, areas: &[Area], mut visit: impl FnMut(Window<'a>)) {
+        for area in areas {
+            let mut start = area.file.start;
+            while start < area.file.end {
+                let end = start.saturating_add(PIECE).min(area.file.end);
+                let from = start.saturating_sub(AROUND).max(area.file.start);
+                let to = end.saturating_add(AROUND).min(area.file.end);
+                let address = area.address.wrapping_add((from - area.file.start) as u64);
+                if let Some(bytes) = self.data.get(from..to) {
+                    visit(Window { address, bytes, lead: start - from, end: end - from });
+                }
+                if let Some(release) = self.release {
+                    release(start..end);
+                }
+                start = end;
+            }
+        }
+    }
+
+    /// The code from `before` bytes ahead of an address on (less at the start of an area): the first byte's address,
+    /// and the bytes.
+    pub(crate) fn code_around(&self, address: u64, before: u64) -> Option<(u64, &'a [u8])> {
+        let area =
+            self.code.iter().find(|a| address.checked_sub(a.address).is_some_and(|i| i < a.file.len() as u64))?;
+        let start = address.saturating_sub(before).max(area.address);
+        let into = size(start - area.address)?;
+        Some((start, self.data.get(area.file.start + into..area.file.end)?))
     }
 
     /// File offset of an address.

@@ -12,38 +12,11 @@ use crate::tls::{Arch, Confidence, How, Layout, Library, Miss, Moved, Role, Slot
 use crate::unwind::{Extent, UnwindTable};
 use crate::{a64, x86, xref};
 
-/// The version text, such as `OpenSSL 3.5.8 1 Sep 2026`.
-pub(crate) fn version(image: &Image<'_>) -> Option<String> {
-    let finder = memchr::memmem::Finder::new(b"OpenSSL ");
-    image.constants().find_map(|(_, bytes)| {
-        finder.find_iter(bytes).take(4096).find_map(|at| {
-            let text = bytes.get(at..bytes.len().min(at + 48))?.split(|b| *b == 0).next()?;
-            let text = std::str::from_utf8(text).ok()?;
-            let mut words = text.split(' ').skip(1);
-            let number = words.next()?;
-            let day = words.find(|w| !w.is_empty())?;
-            let plausible = number.starts_with(|c: char| c.is_ascii_digit())
-                && number.matches('.').count() == 2
-                && day.chars().all(|c| c.is_ascii_digit());
-            plausible.then(|| text.to_owned())
-        })
-    })
-}
-
 const FUNCTIONS: [(Role, &str); 2] =
     [(Role::ReadInternal, "ssl_read_internal"), (Role::WriteInternal, "ssl_write_internal")];
 
-/// The names that error macros pass, at their first byte.
-pub(crate) fn strings(image: &Image<'_>) -> Vec<u64> {
-    FUNCTIONS
-        .iter()
-        .flat_map(|(_, name)| xref::strings_ending(image, format!("\0{name}\0").as_bytes()))
-        .map(|before| before.saturating_add(1))
-        .collect()
-}
-
 /// The internal functions, and the reasons for what is missing. `references` are the places that load one of
-/// [`strings`].
+/// `strings`, the names that error macros pass.
 pub(crate) fn find(image: &Image<'_>, strings: &[u64], references: &[(u64, u64)]) -> (Vec<Found>, Vec<Miss>) {
     let (mut found, mut misses) = (Vec::new(), Vec::new());
     for (role, name) in FUNCTIONS {

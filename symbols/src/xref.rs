@@ -2,7 +2,7 @@
 
 use memchr::{memchr_iter, memmem};
 
-use crate::elf::{Image, u32_at};
+use crate::elf::{Image, Window, u32_at};
 use crate::tls::Arch;
 
 /// Places and hits that are kept per search: more means that the string says nothing.
@@ -10,47 +10,43 @@ const MAX_HITS: usize = 4096;
 /// Instructions between `adrp` and the `add` that completes it.
 const PAIR_DISTANCE: usize = 12;
 
-/// Addresses of the NUL-terminated strings that end with `tail` (which includes the NUL), at their first byte. A
-/// tail that begins with the NUL of the string before is found where that NUL is.
-pub(crate) fn strings_ending(image: &Image<'_>, tail: &[u8]) -> Vec<u64> {
-    let mut found = Vec::new();
-    let finder = memmem::Finder::new(tail);
-    for (address, bytes) in image.constants() {
-        for at in finder.find_iter(bytes).take(16) {
-            if tail.first() == Some(&0) {
-                found.extend(address.checked_add(at as u64));
-                continue;
-            }
-            // Paths before the tail: back to the NUL that ends the previous string.
-            let from = at.saturating_sub(512);
-            let head = bytes.get(from..at).unwrap_or(&[]);
-            let start = memchr::memrchr(0, head).map_or(at, |nul| from + nul + 1);
-            found.extend(address.checked_add(start as u64));
-        }
-    }
-    found
+/// Collects the places that load one of `targets`, window by window.
+pub(crate) struct References<'t> {
+    arch: Arch,
+    /// Programs at a fixed address also load addresses as plain numbers.
+    absolute: bool,
+    targets: &'t [u64],
+    found: Vec<(u64, u64)>,
 }
 
-/// Addresses of code that loads one of `targets`, with the target, in ascending order.
-pub(crate) fn references(image: &Image<'_>, targets: &[u64]) -> Vec<(u64, u64)> {
-    let mut found = Vec::new();
-    if targets.is_empty() {
-        return found;
+impl<'t> References<'t> {
+    pub(crate) fn new(image: &Image<'_>, targets: &'t [u64]) -> References<'t> {
+        References { arch: image.arch, absolute: !image.position_independent, targets, found: Vec::new() }
     }
-    for (address, code) in image.code() {
-        match image.arch {
+
+    pub(crate) fn look(&mut self, window: &Window<'_>) {
+        if self.targets.is_empty() {
+            return;
+        }
+        match self.arch {
             Arch::X86_64 => {
-                relative_loads(code, address, targets, &mut found);
-                if !image.position_independent {
-                    absolute_loads(code, address, targets, &mut found);
+                relative_loads(window.bytes, window.address, self.targets, &mut self.found);
+                if self.absolute {
+                    absolute_loads(window.bytes, window.address, self.targets, &mut self.found);
                 }
             }
-            Arch::Aarch64 => page_pairs(code, address, targets, &mut found),
+            Arch::Aarch64 => page_pairs(window.bytes, window.address, self.targets, &mut self.found),
             Arch::Other => {}
         }
     }
-    found.sort_unstable();
-    found
+
+    /// Addresses of code that loads a target, with the target, in ascending order.
+    pub(crate) fn sorted(mut self) -> Vec<(u64, u64)> {
+        self.found.sort_unstable();
+        // Windows overlap.
+        self.found.dedup();
+        self.found
+    }
 }
 
 /// `lea r64, [rip + disp32]`.
@@ -154,7 +150,19 @@ fn next_add(code: &[u8], from: usize, register: u32) -> Option<(u32, u32, usize)
 
 /// The first jump from elsewhere into `from..to`.
 pub(crate) fn jumps_into(image: &Image<'_>, from: u64, to: u64) -> Option<u64> {
-    image.code().find_map(|(address, code)| match image.arch {
+    let mut found = None;
+    image.code_windows(|window| {
+        if found.is_none() {
+            found = jump_in(image.arch, window.bytes, window.address, from, to);
+        }
+    });
+    found
+}
+
+fn jump_in(arch: Arch, code: &[u8], address: u64, from: u64, to: u64) -> Option<u64> {
+    let arrives =
+        |here: u64, target: u64| ((from..to).contains(&target) && !(from..to).contains(&here)).then_some(here);
+    match arch {
         Arch::X86_64 => memchr::memchr2_iter(0x0f, 0xe9, code).find_map(|at| {
             let conditional = code.get(at) == Some(&0x0f);
             if conditional && !matches!(code.get(at + 1), Some(0x80..=0x8f)) {
@@ -163,14 +171,12 @@ pub(crate) fn jumps_into(image: &Image<'_>, from: u64, to: u64) -> Option<u64> {
             let operand = at + 1 + usize::from(conditional);
             let displacement = u32_at(code, operand)?.cast_signed();
             let target = address.wrapping_add(operand as u64 + 4).wrapping_add_signed(i64::from(displacement));
-            let here = address + at as u64;
-            ((from..to).contains(&target) && !(from..to).contains(&here)).then_some(here)
+            arrives(address + at as u64, target)
         }),
         Arch::Aarch64 => code.chunks_exact(4).enumerate().find_map(|(i, word)| {
             let here = address.wrapping_add(i as u64 * 4);
-            let target = here.wrapping_add_signed(crate::a64::branch_displacement(u32_at(word, 0)?)?);
-            ((from..to).contains(&target) && !(from..to).contains(&here)).then_some(here)
+            arrives(here, here.wrapping_add_signed(crate::a64::branch_displacement(u32_at(word, 0)?)?))
         }),
         Arch::Other => None,
-    })
+    }
 }
