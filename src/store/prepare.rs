@@ -59,7 +59,7 @@ pub(super) struct Packer {
     references: References,
     chains: Vec<(u64, Chain)>,
     known: KnownKeys,
-    tools: Vec<(Vec<ToolOffered>, i64)>,
+    tools: Vec<(Arc<[ToolOffered]>, i64)>,
 }
 
 impl Packer {
@@ -180,19 +180,19 @@ impl Packer {
         addresses
     }
 
-    fn pack_tools(&mut self, tools: &[ToolOffered], blobs: &mut Vec<BlobRow>) -> Option<i64> {
+    fn pack_tools(&mut self, tools: &Arc<[ToolOffered]>, blobs: &mut Vec<BlobRow>) -> Option<i64> {
         if tools.is_empty() {
             return None;
         }
-        if let Some((_, blob)) = self.tools.iter().find(|(known, _)| known == tools) {
+        if let Some((_, blob)) = self.tools.iter().find(|(known, _)| Arc::ptr_eq(known, tools) || known == tools) {
             return Some(*blob);
         }
-        let bytes = serde_json::to_vec(tools).unwrap_or_default();
+        let bytes = serde_json::to_vec(&**tools).unwrap_or_default();
         let id = self.push_blob(pack(&bytes), None, bytes.len(), blobs);
         if self.tools.len() >= KNOWN_TOOLS {
             self.tools.remove(0);
         }
-        self.tools.push((tools.to_vec(), id));
+        self.tools.push((Arc::clone(tools), id));
         Some(id)
     }
 }

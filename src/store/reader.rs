@@ -444,7 +444,7 @@ const CALL_COLUMNS: &str = "SELECT calls.id, calls.turn_id, calls.session_id, ca
     calls.finish_reason, calls.input_uncached, calls.cache_read, calls.cache_write_5m, calls.cache_write_1h, \
     calls.output_text, calls.output_reasoning, calls.input_total, calls.output_total, calls.tool_calls, \
     calls.tools_offered, calls.messages, calls.request_bytes, calls.response_bytes, calls.flaws, calls.pid, \
-    calls.client, calls.server, calls.prompt, calls.preview, images.exe, images.comm, images.cmdline \
+    calls.client, calls.server, calls.prompt, calls.preview, images.exe, images.comm, images.cmdline, calls.hop_of \
     FROM calls LEFT JOIN images ON images.image = calls.image";
 
 const TURN_COLUMNS: &str = "SELECT turns.id, turns.session_id, turns.parent_turn_id, turns.agent_kind, \
@@ -561,6 +561,7 @@ fn call_summary(row: &Row<'_>) -> duckdb::Result<CallSummary> {
         prompt: row.get(35)?,
         preview: row.get(36)?,
         state: "done".to_owned(),
+        hop_of: row.get(40)?,
     })
 }
 

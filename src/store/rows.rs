@@ -136,6 +136,7 @@ pub(super) fn call(appender: &mut Appender<'_>, row: &CallRow) -> duckdb::Result
         s.turn_id,
         s.session_id,
         s.auxiliary,
+        s.hop_of,
         signed(row.started.0),
         span(row.ttft),
         span(row.duration),

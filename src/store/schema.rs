@@ -10,7 +10,7 @@ use super::StoreError;
 /// Each entry brings the schema from its index to the next version.
 const MIGRATIONS: &[&str] = &[r"
 CREATE TABLE calls (
-    id VARCHAR NOT NULL, turn_id VARCHAR, session_id VARCHAR, auxiliary BOOLEAN NOT NULL,
+    id VARCHAR NOT NULL, turn_id VARCHAR, session_id VARCHAR, auxiliary BOOLEAN NOT NULL, hop_of VARCHAR,
     started_ns BIGINT NOT NULL, ttft_ns BIGINT, duration_ns BIGINT,
     wire_api VARCHAR NOT NULL, provider VARCHAR NOT NULL, server_kind VARCHAR, operation VARCHAR NOT NULL,
     request_model VARCHAR, response_model VARCHAR, stream BOOLEAN NOT NULL,

@@ -79,6 +79,8 @@ pub struct CallSummary {
     pub prompt: String,
     /// The server software where the bytes show it.
     pub server_kind: Option<String>,
+    /// The call of which this one is a hop through a proxy.
+    pub hop_of: Option<String>,
 }
 
 impl CallSummary {
@@ -118,6 +120,7 @@ impl CallSummary {
             preview: preview(call),
             prompt: prompt(call),
             server_kind: call.server_kind.clone(),
+            hop_of: place.and_then(|place| place.hop_of).map(|id| id.to_string()),
         }
     }
 }

@@ -306,6 +306,7 @@ impl Writer {
             row.summary.turn_id = place.turn_id.map(|id| id.to_string());
             row.summary.session_id = place.session_id.map(|id| id.to_string());
             row.summary.auxiliary = place.auxiliary;
+            row.summary.hop_of = place.hop_of.map(|id| id.to_string());
         } else {
             self.batch.moved.push(place);
         }
@@ -377,11 +378,9 @@ impl Writer {
             if !ids.contains(id.to_string().as_str()) {
                 return true;
             }
-            if turn.status == TurnStatus::InProgress {
-                self.written.insert(*id, turn.call_ids.len());
-            } else {
-                self.status.turns.fetch_add(1, Ordering::Relaxed);
-                // A final turn is rarely touched again; that it has a row is asked from the table then.
+            let is_new = self.written.insert(*id, turn.call_ids.len()).is_none();
+            self.status.turns.fetch_add(u64::from(is_new), Ordering::Relaxed);
+            if turn.settled {
                 self.written.remove(id);
             }
             false
@@ -429,11 +428,12 @@ impl Writer {
         append_all(connection, "calls", &batch.calls, rows::call)?;
         for place in &batch.moved {
             connection
-                .prepare_cached("UPDATE calls SET turn_id = ?, session_id = ?, auxiliary = ? WHERE id = ?")?
+                .prepare_cached("UPDATE calls SET turn_id = ?, session_id = ?, auxiliary = ?, hop_of = ? WHERE id = ?")?
                 .execute(params![
                     place.turn_id.map(|id| id.to_string()),
                     place.session_id.map(|id| id.to_string()),
                     place.auxiliary,
+                    place.hop_of.map(|id| id.to_string()),
                     place.call_id.to_string()
                 ])?;
         }
