@@ -10,6 +10,7 @@
 //! - [`turn`]: calls -> turns, sessions, findings.
 //! - [`store`]: all of it as rows in DuckDB, bodies byte for byte.
 //! - [`api`]: rows and live state over HTTP on loopback, and the console.
+//! - [`output`]: calls and turns as JSON lines; [`redact`]: no credential reaches any of these three.
 //!
 //! `docs/architecture.md` has the invariants.
 
@@ -20,6 +21,8 @@ pub mod conn;
 pub mod event;
 pub mod flaw;
 pub mod http;
+pub mod output;
+pub mod redact;
 pub mod stats;
 pub mod store;
 pub mod turn;

@@ -13,7 +13,6 @@ mod check;
 mod location;
 mod prepare;
 mod reader;
-mod redact;
 mod references;
 mod retention;
 mod rows;

@@ -5,8 +5,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::redact;
 use crate::event::{Nanos, ProcId, ProcessInfo};
+use crate::redact;
 use crate::turn::{Finding, Placement, Step, Turn};
 use crate::wire::{Call, CallState, Content, Half, Message, Role, ToolOffered, Usage};
 
