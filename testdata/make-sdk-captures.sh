@@ -49,6 +49,8 @@ capture py-openai "$python" "$agents/openai_agent.py" --base-url '{url}' --calls
 capture py-openai-h2 "$python" "$agents/openai_agent.py" --base-url '{url}' --calls 12 --async --http2 --concurrency 3
 capture py-openai-responses "$python" "$agents/openai_agent.py" --base-url '{url}' --calls 8 --mixed --responses --thinking
 capture py-gemini "$python" "$agents/gemini_agent.py" --base-url '{url}' --calls 8 --mixed --thinking
+capture py-bedrock-converse "$python" "$agents/bedrock_agent.py" --base-url '{url}' --calls 8 --mixed
+capture py-bedrock-invoke "$python" "$agents/bedrock_agent.py" --base-url '{url}' --calls 4 --mixed --model anthropic.claude-sonnet-5-5-v1:0
 capture py-litellm "$python" "$agents/litellm_agent.py" --base-url '{url}' --calls 4 --mixed
 capture js-anthropic node "$agents/anthropic_agent.mjs" --base-url '{url}' --calls 8 --mixed --concurrency 2
 capture js-openai node "$agents/openai_agent.mjs" --base-url '{url}' --calls 8 --mixed

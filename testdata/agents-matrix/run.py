@@ -2,11 +2,14 @@
 """Runs one real agent for one turn with a tool call against the scripted server, in a network namespace of its own.
 
     run.sh AGENT [--keep DIR] [--result FILE] [--timeout S] [-- WRAPPER...]
+    run.sh AGENT --attach [...] -- COMMAND...
     run.sh --list
 
 The namespace has a loopback device only; the agent gets a throw-away home, a dummy key, no inherited environment and
 telemetry off. WRAPPER is put before the agent's command line, for instance `heron exec --json OUT --`; {dir} in it is
-the run's directory. Says whether the server saw the turn complete: exit 0 if so.
+the run's directory. With --attach the agent starts alone; when its first answer has begun to stream, and is held there,
+COMMAND is started ({pid} is the agent's), and when that has said on standard error that it watches, the stream goes on.
+COMMAND gets SIGINT when the agent has ended. Nothing waits by the clock. Says whether the server saw the turn complete: exit 0 if so.
 """
 
 import argparse
@@ -20,7 +23,9 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+import urllib.request
 from fcntl import ioctl
 from pathlib import Path
 
@@ -44,9 +49,9 @@ def own_hosts(directory):
     subprocess.run(["mount", "--bind", str(hosts), "/etc/hosts"], check=True)
 
 
-def start_server(directory, cache, port):
+def start_server(directory, cache, port, *more):
     argv = [str(cache / "venv/bin/python"), str(HERE.parent / "server/model_server.py"), "--dir", str(directory / "server"),
-            "--record", str(directory / "record.jsonl"), "--streams", str(directory / "streams.jsonl"), "--tls-port", str(port), "--die-with-parent"]
+            "--record", str(directory / "record.jsonl"), "--streams", str(directory / "streams.jsonl"), "--tls-port", str(port), "--die-with-parent", *more]
     server = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=open(directory / "server.err", "wb"), text=True)
     line = server.stdout.readline()
     if not line:
@@ -90,6 +95,37 @@ def end_leftovers(spare):
             return
 
 
+class Attached:
+    """A command that watches a running agent."""
+
+    def __init__(self, command, directory, env):
+        self.log = open(directory / "attach.err", "wb")
+        self.process = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=open(directory / "attach.out", "wb"), stderr=subprocess.PIPE)
+        self.ready = threading.Event()
+        self.reader = threading.Thread(target=self._read)
+        self.reader.start()
+
+    def _read(self):
+        for line in self.process.stderr:
+            self.log.write(line)
+            self.log.flush()
+            if b"watching" in line:
+                self.ready.set()
+        self.ready.set()
+
+    def finish(self):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+        code = self.process.wait(60)
+        self.reader.join()
+        return code
+
+
+def control(ready, path):
+    with urllib.request.urlopen(f"http://127.0.0.1:{ready['http_port']}{path}", timeout=150) as answer:
+        return json.load(answer)
+
+
 def judge(agent, record):
     """What the server saw."""
     rows = [json.loads(line) for line in record.read_text().splitlines()] if record.exists() else []
@@ -104,6 +140,15 @@ def judge(agent, record):
     }
 
 
+def watch(process, command, directory, env, ready):
+    """Starts the observer in the middle of the first answer, then lets the answer go on."""
+    control(ready, "/__wait?gated=1&timeout=100")
+    attached = Attached([part.replace("{pid}", str(process.pid)) for part in command], directory, env)
+    attached.ready.wait(100)
+    control(ready, "/__continue?all=1")
+    return attached
+
+
 def inside(args, wrapper):
     agent = AGENTS[args.agent]
     loopback_up()
@@ -112,7 +157,7 @@ def inside(args, wrapper):
     directory.mkdir(parents=True, exist_ok=True)
     own_hosts(directory)
     cache = Path(os.environ.get("HERON_TEST_CACHE") or HERE.parents[1] / "target/test-cache").resolve()
-    server, ready = start_server(directory, cache, 443)
+    server, ready = start_server(directory, cache, 443, *(["--gate", "2"] if args.attach else []))
     home, work = directory / "home", directory / "work"
     home.mkdir(exist_ok=True)
     work.mkdir(exist_ok=True)
@@ -124,19 +169,22 @@ def inside(args, wrapper):
         "SSL_CERT_FILE": place.ca, "NODE_EXTRA_CA_CERTS": place.ca, "REQUESTS_CA_BUNDLE": place.ca, "DENO_CERT": place.ca, "CURL_CA_BUNDLE": place.ca,
         "DO_NOT_TRACK": "1", "NO_COLOR": "1", "CI": "1", **extra,
     }
-    command = [part.replace("{dir}", str(directory)) for part in wrapper] + argv
+    wrapper = [part.replace("{dir}", str(directory)) for part in wrapper]
+    command = argv if args.attach else wrapper + argv
     began = time.monotonic()
     with open(directory / "stdout", "wb") as out, open(directory / "stderr", "wb") as err:
         process = subprocess.Popen(command, cwd=work, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
+        attached = watch(process, wrapper, directory, env, ready) if args.attach else None
         try:
             code = process.wait(args.timeout or agent.timeout)
         except subprocess.TimeoutExpired:
             code = "timeout"
     took = time.monotonic() - began
+    observer = attached.finish() if attached else None
     end_leftovers({server.pid})
     server.terminate()
     server.wait()
-    result = {"agent": args.agent, "exit": code, "seconds": round(took, 1), **judge(agent, directory / "record.jsonl")}
+    result = {"agent": args.agent, "exit": code, "seconds": round(took, 1), "observer": observer, **judge(agent, directory / "record.jsonl")}
     output = (directory / "stdout").read_text(errors="replace")
     result["printed"] = bool(result["marker"] and result["marker"] in output)
     if args.result:
@@ -161,6 +209,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("agent", nargs="?", choices=list(AGENTS), metavar="AGENT")
     parser.add_argument("--list", action="store_true")
+    parser.add_argument("--attach", action="store_true", help="COMMAND watches the running agent")
     parser.add_argument("--keep", metavar="DIR", help="keep everything of the run here: record, output, configuration")
     parser.add_argument("--result", metavar="FILE")
     parser.add_argument("--timeout", type=int)

@@ -4,7 +4,7 @@ import itertools
 import re
 import threading
 
-from apis import anthropic, gemini, ollama, openai_chat, openai_responses
+from apis import anthropic, bedrock, gemini, ollama, openai_chat, openai_responses
 from exchange import Gate, Pace, Reply, json_reply
 
 MODELS = ["claude-sonnet-5-5", "claude-haiku-5", "gpt-5-mini", "gpt-5.6", "gemini-3.8-flash", "qwen3:8b"]
@@ -90,7 +90,7 @@ class App:
             for pattern, handler in POSTS:
                 if pattern.search(request.path):
                     return handler(request, self)
-            reply = gemini.handle(request, self)
+            reply = bedrock.handle(request, self) or gemini.handle(request, self)
             if reply:
                 return reply
         return self._other(request)
