@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
+#ifndef HERON_MAPS_H
+#define HERON_MAPS_H
+
+/* Configuration, written once before the load (read-only afterwards, so that the verifier drops what is switched off). */
+const volatile __u32 heron_exact_records;	/* kernel has ring dynptrs and a copy into them */
+const volatile __u32 heron_sleepable;		/* the uprobes may fault pages in */
+const volatile __u32 heron_wake_bytes = 1 << 20;	/* wake the reader when this much waits */
+const volatile __u32 heron_filter = 1;		/* 0: everything of a watched process passes (tests, `--no-filter`) */
+const volatile __u32 heron_strict;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 16 << 20);
+} data_ring SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 20);
+} proc_ring SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, HERON_COUNTERS);
+	__type(key, __u32);
+	__type(value, __u64);
+} counters SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, HERON_SITES);
+	__type(key, __u32);
+	__type(value, __u64);
+} site_hits SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 32768);
+	__type(key, __u32);
+	__type(value, struct heron_watch);
+} watch SEC(".maps");
+
+struct heron_tail {
+	char text[HERON_TAIL_MAX];
+};
+
+/* Path rules; filled from the wire registry. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1024);
+	__type(key, struct heron_tail);
+	__type(value, __u8);
+} path_rules SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__type(key, struct heron_stream_key);
+	__type(value, struct heron_stream);
+} streams SEC(".maps");
+
+/* A TLS call under way. */
+struct frame {
+	__u64 sp;	/* at entry: frames at or below a later stack pointer are over */
+	__u64 stream;
+	__u64 buf;
+	__u64 len;
+	__u64 out;
+	__u64 cookie;
+};
+
+/* A request target, split; offsets into the head. */
+struct target {
+	__u32 two;	/* start of the last two segments */
+	__u32 one;	/* start of the last segment */
+	__u32 colon;	/* the last colon of the last segment, 0 for none */
+	__u32 end;	/* after the path */
+	__u32 space;	/* the space after the whole target, 0 when the head ends before it */
+	__u32 len;	/* bytes of the head */
+};
+
+/* What a thread is doing. `head` is scratch of the thread, not of the CPU: a sleepable program may be followed on its CPU
+ * by the same program for another thread. */
+struct thread {
+	__u32 depth;
+	__u32 pad;
+	struct frame frames[HERON_FRAMES];
+	__u64 sock;
+	struct heron_addr addr;
+	struct target target;
+	struct heron_tail tail;
+	char head[HERON_HEAD_MAX + HERON_TAIL_MAX];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 8192);
+	__type(key, __u64);
+	__type(value, struct thread);
+} threads SEC(".maps");
+
+/* One zeroed value: too large for the stack. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct thread);
+} thread_zero SEC(".maps");
+
+static __always_inline void count(__u32 counter, __u64 by)
+{
+	__u64 *slot = bpf_map_lookup_elem(&counters, &counter);
+
+	/* Atomic although per CPU: a sleepable program can be preempted in the middle. */
+	if (slot)
+		__sync_fetch_and_add(slot, by);
+}
+
+#endif

@@ -1,0 +1,413 @@
+//! Hooks the images of watched processes: which link for which process, set when, taken away when.
+//!
+//! Runs on a thread of its own, because setting links takes milliseconds and the ring must be read meanwhile. Two scopes:
+//! a link of one process for files that others use too (an unwatched process then pays nothing), and one link for
+//! everybody for programs that only agents run. A process's link survives its exec, and may be set before the library
+//! is mapped; it does not cover its children, which get links of their own when they appear.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::image::{FileId, Image, Images};
+use super::link::{self, Moment, Place};
+use super::needs::{self, Program};
+use crate::proc;
+
+/// When the maps of a process are looked at again after its exec, in milliseconds; afterwards every [`LATER`].
+const RESCANS: &[u64] = &[2, 5, 10, 20, 40, 80, 160, 320, 640, 1280];
+const LATER: Duration = Duration::from_secs(2);
+
+/// Something that the hooks have to follow.
+#[derive(Debug)]
+pub enum Order {
+    /// The process has a new image (or is new to us).
+    Exec(u32),
+    /// A process was forked and runs its parent's image in memory of its own.
+    Fork {
+        /// The parent.
+        parent: u32,
+        /// The child.
+        child: u32,
+    },
+    /// The process mapped something executable.
+    Map(u32),
+    /// The process ended.
+    Exit(u32),
+    /// Hooks for a process that will exec these programs; answers when they are set.
+    Ahead {
+        /// The process.
+        pid: u32,
+        /// The programs that it is going to run, one after the other.
+        programs: Vec<PathBuf>,
+        /// Told when done.
+        done: SyncSender<()>,
+    },
+}
+
+/// The loaded programs, by descriptor.
+#[derive(Debug)]
+pub struct Programs {
+    /// At entry.
+    pub enter: OwnedFd,
+    /// At return.
+    pub leave: OwnedFd,
+}
+
+/// One hooked function of one image: what a site number means.
+#[derive(Clone, Debug)]
+pub struct Site {
+    /// The library's name.
+    pub library: Arc<str>,
+    /// Carries payload.
+    pub row: usize,
+}
+
+/// One image in one or more processes.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// The first process that it was found in.
+    pub pid: u32,
+    /// The image.
+    pub image: Arc<Image>,
+    /// Its site numbers; empty when not hooked.
+    pub sites: std::ops::Range<u32>,
+    /// Why it could not be hooked.
+    pub refused: Option<String>,
+    /// How many processes have it now.
+    pub users: usize,
+}
+
+/// What the hooks' thread tells the others.
+#[derive(Default, Debug)]
+pub struct Board {
+    /// By site number.
+    pub sites: Vec<Site>,
+    /// Every image with TLS, hooked or refused.
+    pub rows: Vec<Row>,
+}
+
+/// The board, shared.
+pub type SharedBoard = Arc<Mutex<Board>>;
+
+/// Reads or writes the board; a poisoned one is used as it is, every write leaves it whole.
+pub fn board(shared: &SharedBoard) -> std::sync::MutexGuard<'_, Board> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The thread that sets and takes away hooks.
+pub struct Attacher {
+    orders: Sender<Order>,
+    thread: JoinHandle<()>,
+}
+
+impl Attacher {
+    /// Starts the thread.
+    pub fn start(programs: Programs, shared: SharedBoard) -> io::Result<Attacher> {
+        let (orders, inbox) = channel();
+        let thread = std::thread::Builder::new()
+            .name("heron-attach".to_owned())
+            .spawn(move || Hooks::new(programs, shared).run(&inbox))?;
+        Ok(Attacher { orders, thread })
+    }
+
+    /// Where orders go.
+    pub fn orders(&self) -> Sender<Order> {
+        self.orders.clone()
+    }
+
+    /// Takes all hooks away and waits for it. Every clone of the sender must be gone.
+    pub fn stop(self) {
+        drop(self.orders);
+        if self.thread.join().is_err() {
+            tracing::error!("the thread that sets hooks panicked");
+        }
+    }
+}
+
+struct Links {
+    _links: Vec<OwnedFd>,
+    row: usize,
+}
+
+#[derive(Default)]
+struct Watched {
+    /// Links of this process alone.
+    own: HashMap<FileId, Links>,
+    /// Images looked at, hooked or not.
+    seen: HashSet<FileId>,
+    /// Inodes of the maps seen at the last scan: nothing new, nothing to do.
+    inodes: HashSet<u64>,
+    scans: usize,
+    born: Option<Instant>,
+}
+
+impl Watched {
+    fn due(&self) -> Option<Instant> {
+        let born = self.born?;
+        match RESCANS.get(self.scans) {
+            Some(after) => Some(born + Duration::from_millis(*after)),
+            None => {
+                Some(born + LATER * u32::try_from(self.scans.saturating_sub(RESCANS.len()) + 1).unwrap_or(u32::MAX))
+            }
+        }
+    }
+}
+
+struct Hooks {
+    programs: Programs,
+    images: Images,
+    shared: SharedBoard,
+    processes: HashMap<u32, Watched>,
+    /// Links for everybody, with the watched processes that use them.
+    wide: HashMap<FileId, (Links, HashSet<u32>)>,
+    /// Rows by image.
+    rows: HashMap<FileId, usize>,
+}
+
+impl Hooks {
+    fn new(programs: Programs, shared: SharedBoard) -> Hooks {
+        Hooks {
+            programs,
+            images: Images::default(),
+            shared,
+            processes: HashMap::new(),
+            wide: HashMap::new(),
+            rows: HashMap::new(),
+        }
+    }
+
+    fn run(&mut self, inbox: &Receiver<Order>) {
+        loop {
+            let due = self.processes.iter().filter_map(|(pid, watched)| Some((watched.due()?, *pid))).min();
+            let wait = due.map_or(LATER, |(at, _)| at.saturating_duration_since(Instant::now()));
+            match inbox.recv_timeout(wait) {
+                Ok(order) => self.follow(order),
+                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            if let Some((at, pid)) = due
+                && at <= Instant::now()
+            {
+                self.rescan(pid);
+            }
+        }
+    }
+
+    fn follow(&mut self, order: Order) {
+        match order {
+            Order::Exec(pid) => self.new_image(pid),
+            Order::Fork { parent, child } => self.inherit(parent, child),
+            Order::Map(pid) => self.scan(pid),
+            Order::Exit(pid) => self.forget(pid),
+            Order::Ahead { pid, programs, done } => {
+                for program in programs {
+                    self.ahead(pid, &program);
+                }
+                let _ = done.send(()); // nobody waits any more: nothing to tell
+            }
+        }
+    }
+
+    fn ahead(&mut self, pid: u32, path: &PathBuf) {
+        if let Ok(image) = self.images.open(&proc::inside(pid, path), path) {
+            self.hook_program(pid, &image);
+        }
+    }
+
+    fn new_image(&mut self, pid: u32) {
+        let watched = self.processes.entry(pid).or_default();
+        watched.scans = 0;
+        watched.inodes.clear();
+        watched.born = Some(Instant::now());
+        let Some(path) = proc::exe(pid) else {
+            return;
+        };
+        if let Ok(image) = self.images.open(&PathBuf::from(format!("/proc/{pid}/exe")), &path) {
+            self.hook_program(pid, &image);
+        }
+    }
+
+    fn hook_program(&mut self, pid: u32, image: &Arc<Image>) {
+        let library_path = proc::environment(pid, "LD_LIBRARY_PATH");
+        let program = Program { pid, image, library_path };
+        for image in needs::hookable(&mut self.images, &program) {
+            self.hook(pid, &image);
+        }
+        self.note_refusal(pid, image);
+    }
+
+    /// Looks for images mapped since the last look.
+    fn scan(&mut self, pid: u32) {
+        let mapped = proc::images(pid);
+        let Some(watched) = self.processes.get_mut(&pid) else {
+            return;
+        };
+        let fresh: Vec<_> = mapped.into_iter().filter(|image| watched.inodes.insert(image.inode)).collect();
+        for found in fresh {
+            let Ok(image) = self.images.open(&found.via, &found.path) else {
+                continue; // the process ended, or unmapped it
+            };
+            if image.hooks.is_empty() {
+                self.note_refusal(pid, &image);
+            } else {
+                self.hook(pid, &image);
+            }
+        }
+    }
+
+    fn rescan(&mut self, pid: u32) {
+        if let Some(watched) = self.processes.get_mut(&pid) {
+            watched.scans += 1;
+        }
+        self.scan(pid);
+    }
+
+    fn inherit(&mut self, parent: u32, child: u32) {
+        let Some(of) = self.processes.get(&parent) else {
+            self.processes.entry(child).or_default().born = Some(Instant::now());
+            return;
+        };
+        let rows: Vec<usize> = of.own.values().map(|links| links.row).collect();
+        let inodes = of.inodes.clone();
+        let images: Vec<Arc<Image>> = {
+            let board = board(&self.shared);
+            rows.iter().filter_map(|row| board.rows.get(*row)).map(|row| Arc::clone(&row.image)).collect()
+        };
+        let watched = self.processes.entry(child).or_default();
+        watched.born = Some(Instant::now());
+        watched.inodes = inodes;
+        let wide: Vec<FileId> =
+            self.wide.iter().filter(|(_, (_, users))| users.contains(&parent)).map(|(id, _)| *id).collect();
+        for id in wide {
+            if let Some((_, users)) = self.wide.get_mut(&id) {
+                users.insert(child);
+            }
+        }
+        for image in images {
+            self.hook(child, &image);
+        }
+    }
+
+    fn hook(&mut self, pid: u32, image: &Arc<Image>) {
+        let watched = self.processes.entry(pid).or_default();
+        if !watched.seen.insert(image.id) {
+            return;
+        }
+        if !image.is_unchanged() {
+            self.refuse(pid, image, "the file was changed after it was analysed".to_owned());
+            return;
+        }
+        if let Some((links, users)) = self.wide.get_mut(&image.id) {
+            users.insert(pid);
+            let row = links.row;
+            self.count_users(row, 1);
+            return;
+        }
+        let is_wide = only_agents_run(image);
+        let row = self.row(pid, image);
+        match self.set(image, row, if is_wide { None } else { Some(pid) }) {
+            Ok(links) => {
+                let links = Links { _links: links, row };
+                if is_wide {
+                    self.wide.insert(image.id, (links, HashSet::from([pid])));
+                } else if let Some(watched) = self.processes.get_mut(&pid) {
+                    watched.own.insert(image.id, links);
+                }
+                self.count_users(row, 1);
+                tracing::debug!(pid, path = %image.path.display(), library = image.library, "hooked");
+            }
+            // The process ended meanwhile: nothing to hook.
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
+            Err(error) => self.refuse(pid, image, format!("the kernel refused the probes: {error}")),
+        }
+    }
+
+    fn set(&self, image: &Image, row: usize, pid: Option<u32>) -> io::Result<Vec<OwnedFd>> {
+        let first = board(&self.shared).rows.get(row).map_or(0, |row| row.sites.start);
+        let place = |(site, offset, cookie): (u32, u64, u64)| Place { offset, cookie: cookie | u64::from(site) << 32 };
+        let numbered = || (first..).zip(&image.hooks);
+        let mut entries: Vec<Place> = numbered().map(|(site, hook)| place((site, hook.entry, hook.cookie))).collect();
+        let mut leaves: Vec<Place> =
+            numbered().filter_map(|(site, hook)| Some(place((site, hook.leave?, hook.cookie)))).collect();
+        // Two names of one function are one place.
+        entries.sort_by_key(|place| place.offset);
+        entries.dedup_by_key(|place| place.offset);
+        leaves.sort_by_key(|place| place.offset);
+        leaves.dedup_by_key(|place| place.offset);
+        let file = image.file.as_fd();
+        // Returns first: an entry without its return would leave a frame behind.
+        let mut links = Vec::with_capacity(2);
+        if !leaves.is_empty() {
+            links.push(link::uprobes(self.programs.leave.as_fd(), file, &leaves, Moment::Return, pid)?);
+        }
+        links.push(link::uprobes(self.programs.enter.as_fd(), file, &entries, Moment::Entry, pid)?);
+        Ok(links)
+    }
+
+    fn row(&mut self, pid: u32, image: &Arc<Image>) -> usize {
+        if let Some(row) = self.rows.get(&image.id) {
+            return *row;
+        }
+        let mut board = board(&self.shared);
+        let row = board.rows.len();
+        let start = u32::try_from(board.sites.len()).unwrap_or(u32::MAX);
+        let library: Arc<str> = Arc::from(image.library.as_str());
+        board.sites.extend(image.hooks.iter().map(|_| Site { library: Arc::clone(&library), row }));
+        let end = u32::try_from(board.sites.len()).unwrap_or(u32::MAX);
+        board.rows.push(Row { pid, image: Arc::clone(image), sites: start..end, refused: None, users: 0 });
+        self.rows.insert(image.id, row);
+        row
+    }
+
+    /// An image that has TLS which cannot be hooked is shown, with the reason.
+    fn note_refusal(&mut self, pid: u32, image: &Arc<Image>) {
+        if image.hooks.is_empty() && !image.reason.is_empty() && !self.rows.contains_key(&image.id) {
+            self.refuse(pid, image, image.reason.clone());
+        }
+    }
+
+    fn refuse(&mut self, pid: u32, image: &Arc<Image>, why: String) {
+        let row = self.row(pid, image);
+        if let Some(row) = board(&self.shared).rows.get_mut(row) {
+            row.refused = Some(why);
+        }
+    }
+
+    fn count_users(&self, row: usize, by: isize) {
+        if let Some(row) = board(&self.shared).rows.get_mut(row) {
+            row.users = row.users.saturating_add_signed(by);
+        }
+    }
+
+    fn forget(&mut self, pid: u32) {
+        let Some(watched) = self.processes.remove(&pid) else {
+            return;
+        };
+        for links in watched.own.values() {
+            self.count_users(links.row, -1);
+        }
+        let mut unused = Vec::new();
+        for (id, (links, users)) in &mut self.wide {
+            if users.remove(&pid) {
+                unused.extend(users.is_empty().then_some(*id));
+                if let Some(row) = board(&self.shared).rows.get_mut(links.row) {
+                    row.users = row.users.saturating_sub(1);
+                }
+            }
+        }
+        for id in unused {
+            self.wide.remove(&id);
+        }
+    }
+}
+
+/// A program with TLS inside, which is no interpreter and no general tool: only agents run it.
+fn only_agents_run(image: &Image) -> bool {
+    image.program && !needs::is_interpreter(&image.path)
+}

@@ -1,0 +1,136 @@
+//! What this kernel can do, what heron therefore does, and the configuration that follows: three separate steps.
+//!
+//! `heron doctor` prints the first two. Nothing here loads a program.
+
+use std::fs;
+use std::path::Path;
+
+use libbpf_rs::btf::Btf;
+use libbpf_rs::btf::types::Func;
+use serde::Serialize;
+
+/// What was found out about the kernel.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Facts {
+    /// `uname -r`.
+    pub release: String,
+    /// Major and minor version.
+    pub version: (u32, u32),
+    /// `/sys/kernel/btf/vmlinux` can be read.
+    pub btf: bool,
+    /// Effective user is root.
+    pub root: bool,
+    /// Ring dynptrs can be filled from pageable user memory (6.16).
+    pub user_dynptr: bool,
+    /// Many probes in one link, with offsets, cookies and a pid filter (6.6).
+    pub uprobe_multi: bool,
+    /// `confidentiality`, `integrity` or `none`.
+    pub lockdown: String,
+}
+
+/// How heron works on this kernel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub struct Decisions {
+    /// One record of exactly the payload's size instead of size classes.
+    pub exact_records: bool,
+    /// The TLS hooks fault pages in.
+    pub sleepable: bool,
+    /// Links of many probes instead of one perf event each.
+    pub uprobe_multi: bool,
+}
+
+impl Facts {
+    /// Looks at the running kernel.
+    pub fn gather() -> Facts {
+        let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned();
+        let version = parse_version(&release);
+        let btf = Btf::from_vmlinux().ok();
+        let has = |name: &str| btf.as_ref().is_some_and(|btf| has_function(btf, name));
+        Facts {
+            version,
+            btf: btf.is_some(),
+            root: nix::unistd::geteuid().is_root(),
+            user_dynptr: has("bpf_copy_from_user_dynptr") && has("bpf_probe_read_user_dynptr"),
+            uprobe_multi: has("bpf_uprobe_multi_link_attach"),
+            lockdown: lockdown(),
+            release,
+        }
+    }
+
+    /// Why heron cannot work here at all, in one sentence with what to do; `None` when it can.
+    pub fn obstacle(&self) -> Option<String> {
+        if !self.root {
+            return Some("heron needs root to load its BPF programs: run it with sudo".to_owned());
+        }
+        if !self.btf {
+            return Some(format!(
+                "kernel {} has no type information (/sys/kernel/btf/vmlinux): boot a kernel built with CONFIG_DEBUG_INFO_BTF",
+                self.release
+            ));
+        }
+        if self.version < (5, 15) {
+            return Some(format!("kernel {} is too old for heron: 5.15 or newer is needed", self.release));
+        }
+        if self.lockdown == "confidentiality" {
+            return Some(
+                "kernel lockdown is set to confidentiality, which forbids reading user memory: boot with lockdown=integrity"
+                    .to_owned(),
+            );
+        }
+        None
+    }
+
+    /// What follows from the facts.
+    pub fn decide(&self) -> Decisions {
+        Decisions {
+            exact_records: self.user_dynptr && self.uprobe_multi,
+            sleepable: self.version >= (6, 0),
+            uprobe_multi: self.uprobe_multi,
+        }
+    }
+}
+
+fn has_function(btf: &Btf<'_>, name: &str) -> bool {
+    btf.type_by_name::<Func<'_>>(name).is_some()
+}
+
+fn parse_version(release: &str) -> (u32, u32) {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+fn lockdown() -> String {
+    let text = fs::read_to_string(Path::new("/sys/kernel/security/lockdown")).unwrap_or_default();
+    let active = text.split_whitespace().find_map(|word| word.strip_prefix('[')?.strip_suffix(']'));
+    active.unwrap_or("none").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_from_any_release_string() {
+        assert_eq!(parse_version("6.18.44-fc-v669"), (6, 18));
+        assert_eq!(parse_version("5.10.0-28-cloud-amd64"), (5, 10));
+        assert_eq!(parse_version("7.2-rc1"), (7, 2));
+        assert_eq!(parse_version(""), (0, 0));
+    }
+
+    #[test]
+    fn an_old_kernel_and_a_missing_privilege_are_one_sentence_each() {
+        let good = Facts {
+            release: "6.18.0".to_owned(),
+            version: (6, 18),
+            btf: true,
+            root: true,
+            user_dynptr: true,
+            uprobe_multi: true,
+            lockdown: "none".to_owned(),
+        };
+        assert_eq!(good.obstacle(), None);
+        assert!(Facts { root: false, ..good.clone() }.obstacle().is_some_and(|why| why.contains("sudo")));
+        assert!(Facts { btf: false, ..good.clone() }.obstacle().is_some_and(|why| why.contains("BTF")));
+        assert!(Facts { version: (5, 4), ..good }.obstacle().is_some_and(|why| why.contains("5.15")));
+    }
+}

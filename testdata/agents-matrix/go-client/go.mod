@@ -1,3 +1,0 @@
-module heron-go-client
-
-go 1.21
