@@ -6,6 +6,7 @@ PROFILE ?= dev
 BIN_DIR = $(CARGO_TARGET_DIR)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 # DuckDB's shared library: the default is .cargo/config.toml's; a target directory elsewhere has its own.
 export DUCKDB_LIB_DIR = $(abspath $(CARGO_TARGET_DIR))/duckdb
+export HERON_TEST_CACHE ?= $(abspath $(CARGO_TARGET_DIR))/test-cache
 
 .DEFAULT_GOAL := help
 .PHONY: help deps sdks build run test lint bench agents deny package

@@ -4,17 +4,27 @@
 //!
 //! - [`event`]: the seam. Sources make events; everything else takes them.
 //! - [`capture`]: the sources.
+//! - [`conn`]: events -> one decoder per connection.
 //! - [`http`]: bytes of a connection -> parts of exchanges.
 //! - [`wire`]: parts -> calls, one file per wire API.
 //! - [`turn`]: calls -> turns, sessions, findings.
+//! - [`store`]: all of it as rows in DuckDB, bodies byte for byte.
+//! - [`api`]: rows and live state over HTTP on loopback, and the console.
+//! - [`output`]: calls and turns as JSON lines; [`redact`]: no credential reaches any of these three.
 //!
 //! `docs/architecture.md` has the invariants.
 
+pub mod api;
 pub mod capture;
+pub mod config;
+pub mod conn;
 pub mod event;
 pub mod flaw;
 pub mod http;
+pub mod output;
 pub mod proc;
+pub mod redact;
 pub mod stats;
+pub mod store;
 pub mod turn;
 pub mod wire;

@@ -2,7 +2,7 @@
 """Compares heron's calls with what the scripted server really received and sent, field by field.
 
     check_record.py --record R.jsonl --calls OUT.jsonl [--api http://localhost:3000] [--turns] [--require-process]
-                    [--require-client] [--allow-missing N] [--json SUMMARY.json]
+                    [--require-client] [--allow-missing N [--attached]] [--json SUMMARY.json]
 
 --calls is the output of `heron exec --json` or `heron replay --json` (docs/output.md). With --api each call's bodies and
 headers are fetched and compared byte for byte. Prints every difference and a fidelity figure (equal fields of all fields
@@ -224,6 +224,7 @@ def main():
     parser.add_argument("--require-process", action="store_true")
     parser.add_argument("--require-client", action="store_true")
     parser.add_argument("--allow-missing", type=int, default=0, help="this many of the first calls may be missing (attach)")
+    parser.add_argument("--attached", action="store_true", help="the --allow-missing first calls may also be there in part: they are not compared")
     parser.add_argument("--json", help="write a summary here")
     args = parser.parse_args()
 
@@ -233,6 +234,14 @@ def main():
     pairs, missing, extra = pair([r for r in expected if not r.get("warm_up")], seen)
     warm, _, extra = pair([r for r in expected if r.get("warm_up")], extra)
 
+    if args.attached:
+        began = sorted(expected, key=lambda row: row["t_request_first"])[:args.allow_missing]
+        early = {row["n"] for row in began}
+        dropped = [pair for pair in pairs if pair[0]["n"] in early]
+        pairs = [pair for pair in pairs if pair[0]["n"] not in early]
+        missing = began + [row for row in missing if row["n"] not in early]
+        # Half a call looks like no row of the record: as many may be left over as had begun.
+        extra = sorted(extra, key=lambda call: not call.get("flaws"))[max(0, args.allow_missing - len(dropped)):]
     result = Result()
     for row, call in pairs:
         compare(result, row, call, args)

@@ -5,6 +5,7 @@
 //! stack of its capture thread; what others want to read meanwhile is behind [`Source::status`], taken beforehand.
 
 pub mod ebpf;
+pub mod pcap;
 pub mod tape;
 
 use std::collections::BTreeMap;
@@ -57,6 +58,11 @@ pub trait Source: Send {
 pub trait Status: Send + Sync {
     /// Every counter by name (`ring_full`, `seen_bytes`, ...). Monotonic.
     fn counters(&self) -> BTreeMap<&'static str, u64>;
+
+    /// What a person should know about the input (a capture that is cut, and where), one sentence each.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
 
     /// What the source is attached to; empty for sources that attach to nothing.
     fn targets(&self) -> Vec<Target> {

@@ -1,7 +1,18 @@
 //! Conversations, turns, sessions and findings, from calls alone. Knows no HTTP and no vendor's JSON.
 
+mod auxiliary;
+mod chain;
+mod delegation;
+mod graph;
 mod model;
+mod open;
+mod place;
+mod processes;
+mod profile;
+mod prompt;
+mod recent;
 mod stage;
+mod tail;
 
 pub use model::{
     Agent, Finding, Placement, SessionId, Severity, Step, TimeSplit, Turn, TurnId, TurnStatus, TurnUpdate,

@@ -1,9 +1,22 @@
 //! The stage: calls, process events and time in; placements, turns and findings out.
+//!
+//! What comes out for finished calls depends on finished calls and process events only, in their order. Calls under way
+//! and ticks change when something is shown, never what.
 
-use crate::event::{Nanos, ProcessEvent};
-use crate::wire::Call;
+use std::collections::{BTreeSet, HashMap};
 
-use super::TurnUpdate;
+use crate::event::{Nanos, ProcId, ProcessChange, ProcessEvent};
+use crate::wire::{Call, CallId};
+
+use super::auxiliary::Why;
+use super::chain::{Digest, Folds, Memo, run_of, words_digest};
+use super::delegation::{Ask, Delegations, Tree};
+use super::graph::{Graph, Node, NodeId, Who, tools_digest};
+use super::open::{OpenTurn, Start, end_of, failure};
+use super::place::{Conversation, Place, TurnPlace};
+use super::processes::Processes;
+use super::recent::Recent;
+use super::{Placement, SessionId, TurnId, TurnStatus, TurnUpdate, chain, profile};
 
 /// What the stage takes, in event-time order; `Done` calls in the order of their last bytes.
 #[derive(Clone, Copy, Debug)]
@@ -27,11 +40,22 @@ pub struct Config {
     pub max_calls: usize,
     /// How many turns may be open at once; the one quiet for longest is closed first.
     pub max_open_turns: usize,
+    /// A turn with an answer is settled when nothing came for so long.
+    pub settle_answered: Nanos,
+    /// A turn without an answer is settled when nothing came for so long.
+    pub settle_unanswered: Nanos,
 }
+
+const MINUTE: u64 = 60 * 1_000_000_000;
 
 impl Default for Config {
     fn default() -> Config {
-        Config { max_calls: 65_536, max_open_turns: 4_096 }
+        Config {
+            max_calls: 65_536,
+            max_open_turns: 4_096,
+            settle_answered: Nanos(60 * MINUTE),
+            settle_unanswered: Nanos(24 * 60 * MINUTE),
+        }
     }
 }
 
@@ -52,23 +76,489 @@ pub struct Counters {
     pub findings: u64,
 }
 
+/// A summary that a conversation may go on from.
+#[derive(Clone, Debug)]
+pub(super) struct Summary {
+    /// A piece of its text, white space collapsed.
+    pub piece: String,
+    /// The conversation it summarises.
+    pub conversation: u64,
+}
+
 /// Puts calls together.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Stage {
+    pub(super) config: Config,
     counters: Counters,
+    pub(super) memo: Memo,
+    pub(super) graph: Graph,
+    pub(super) processes: Processes,
+    pub(super) delegations: Delegations,
+    pub(super) turns: HashMap<TurnId, OpenTurn>,
+    quiet: BTreeSet<(Nanos, TurnId)>,
+    pub(super) conversations: Recent<u64, Conversation>,
+    next_conversation: u64,
+    pub(super) hints: Recent<Digest, SessionId>,
+    pub(super) process_sessions: Recent<ProcId, (SessionId, u64)>,
+    pub(super) summaries: Vec<Summary>,
+    under_way: Recent<CallId, Option<TurnId>>,
+}
+
+/// How many summaries are kept.
+const SUMMARIES: usize = 64;
+/// Turns of up to this many steps are handed on at every change; longer ones when they grew by a sixteenth, changed their
+/// status, or a second passed for each 256 steps.
+const SHOWN_ALWAYS: usize = 64;
+
+impl Default for Stage {
+    fn default() -> Stage {
+        Stage::new(Config::default())
+    }
 }
 
 impl Stage {
     /// A stage with these bounds.
-    pub fn new(_config: Config) -> Stage {
-        Stage::default()
+    pub fn new(config: Config) -> Stage {
+        Stage {
+            counters: Counters::default(),
+            memo: Memo::new(config.max_calls.saturating_mul(2)),
+            graph: Graph::new(config.max_calls),
+            processes: Processes::default(),
+            delegations: Delegations::default(),
+            turns: HashMap::new(),
+            quiet: BTreeSet::new(),
+            conversations: Recent::new(config.max_calls),
+            next_conversation: 0,
+            hints: Recent::new(config.max_calls),
+            process_sessions: Recent::new(config.max_open_turns),
+            summaries: Vec::new(),
+            under_way: Recent::new(config.max_open_turns),
+            config,
+        }
     }
 
     /// Takes one input, and appends what follows from it.
-    pub fn push(&mut self, _input: Input<'_>, _out: &mut Vec<TurnUpdate>) {}
+    pub fn push(&mut self, input: Input<'_>, out: &mut Vec<TurnUpdate>) {
+        match input {
+            Input::Process(event) => self.process(event, out),
+            Input::Progress(call) => self.progress(call, out),
+            Input::Done(call) => self.done(call, out),
+            Input::Tick(at) => self.tick(at, out),
+            Input::End => self.end(out),
+        }
+    }
 
     /// What was counted so far.
     pub fn counters(&self) -> Counters {
         self.counters
     }
+
+    fn process(&mut self, event: &ProcessEvent, out: &mut Vec<TurnUpdate>) {
+        self.processes.push(event);
+        if !matches!(event.change, ProcessChange::Exit { .. }) {
+            return;
+        }
+        let mut left: Vec<TurnId> = self
+            .turns
+            .values()
+            .filter(|open| open.is_in_progress() && open.last_process == Some(event.process))
+            .map(|open| open.turn.id)
+            .collect();
+        left.sort_unstable();
+        for id in left {
+            if let Some(open) = self.turns.get_mut(&id) {
+                open.set_status(TurnStatus::Interrupted);
+                show(open, event.at, true, out);
+            }
+        }
+    }
+
+    fn progress(&mut self, call: &Call, out: &mut Vec<TurnUpdate>) {
+        if self.under_way.peek(&call.id).is_some() {
+            return;
+        }
+        let placed = match self.place(call) {
+            Place::Turn(place) => self.preview(call, &place, out),
+            Place::Auxiliary { session, .. } => {
+                out.push(TurnUpdate::Placed(Placement {
+                    call_id: call.id,
+                    turn_id: None,
+                    session_id: session,
+                    auxiliary: true,
+                    hop_of: None,
+                }));
+                None
+            }
+            Place::HopOf { .. } | Place::Encloses { .. } => None,
+        };
+        self.under_way.insert(call.id, placed);
+    }
+
+    /// Shows a turn as it will be with this call, without changing it.
+    fn preview(&mut self, call: &Call, place: &TurnPlace, out: &mut Vec<TurnUpdate>) -> Option<TurnId> {
+        let known = place.join.and_then(|id| self.turns.get(&id));
+        let (turn_id, new) = match known {
+            Some(open) => (open.turn.id, None),
+            None => {
+                let id = turn_id(place.session, call.id);
+                (id, Some(self.begin(call, place, id)))
+            }
+        };
+        out.push(TurnUpdate::Placed(Placement {
+            call_id: call.id,
+            turn_id: Some(turn_id),
+            session_id: Some(place.session),
+            auxiliary: false,
+            hop_of: None,
+        }));
+        if known.is_some_and(|open| open.turn.steps.len() > SHOWN_ALWAYS) {
+            return None;
+        }
+        let is_new = new.is_some();
+        let mut open = new.or_else(|| known.cloned())?;
+        open.preview(call);
+        out.push(TurnUpdate::Turn(Box::new(open.turn)));
+        is_new.then_some(turn_id)
+    }
+
+    fn begin(&self, call: &Call, place: &TurnPlace, id: TurnId) -> OpenTurn {
+        let ancestry: Vec<ProcId> = call.process.iter().flat_map(|process| self.processes.ancestry(*process)).collect();
+        let infos = ancestry.iter().filter_map(|process| self.processes.info(*process));
+        let start = Start {
+            id,
+            session: place.session,
+            parent: place.parent.map(|(turn, _)| turn),
+            agent: profile::recognise(call, infos),
+            prompt: place.prompt.clone(),
+            hint: Who::of(call).hint,
+        };
+        OpenTurn::new(start, call)
+    }
+
+    fn done(&mut self, call: &Call, out: &mut Vec<TurnUpdate>) {
+        self.counters.calls += 1;
+        let shown = self.under_way.remove(&call.id).flatten();
+        let placement = match self.place(call) {
+            Place::Auxiliary { why, session, conversation } => self.auxiliary(call, why, session, conversation),
+            Place::HopOf { node } => self.hop(call.id, node, out),
+            Place::Encloses { node } => self.enclose(call, node, out),
+            Place::Turn(place) => self.add(call, &place, out),
+        };
+        if let Some(shown) = shown.filter(|shown| placement.turn_id != Some(*shown) && !self.turns.contains_key(shown))
+        {
+            out.push(TurnUpdate::Dropped(shown));
+        }
+        out.push(TurnUpdate::Placed(placement));
+        if let Some(open) = placement.turn_id.and_then(|id| self.turns.get_mut(&id)) {
+            show(open, end_of(call), false, out);
+        }
+        self.evict(out);
+    }
+
+    fn auxiliary(&mut self, call: &Call, why: Why, session: Option<SessionId>, of: Option<u64>) -> Placement {
+        self.counters.auxiliary += 1;
+        if let (Why::Summary, Some(conversation)) = (why, of) {
+            self.keep_summary(call, conversation);
+        }
+        if why == Why::Probe && call.response_id.is_some() {
+            // A warm-up: the next call may continue it by its response's id.
+            self.insert_node(call, None, None, session.unwrap_or(session_id(call.id)), 0);
+        }
+        Placement { call_id: call.id, turn_id: None, session_id: session, auxiliary: true, hop_of: None }
+    }
+
+    fn keep_summary(&mut self, call: &Call, conversation: u64) {
+        let text = call.answer_text();
+        let start = text.find("<summary>").map_or(0, |at| at + "<summary>".len());
+        let piece = text.get(start..).unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
+        let piece: String = piece.chars().take(120).collect();
+        if piece.len() < 24 {
+            return;
+        }
+        if self.summaries.len() >= SUMMARIES {
+            self.summaries.remove(0);
+        }
+        self.summaries.push(Summary { piece, conversation });
+    }
+
+    fn hop(&mut self, call_id: CallId, node: NodeId, _out: &mut Vec<TurnUpdate>) -> Placement {
+        self.counters.hops += 1;
+        let Some(node) = self.graph.node_mut(node) else {
+            return Placement { call_id, turn_id: None, session_id: None, auxiliary: false, hop_of: None };
+        };
+        if node.hops.len() < 8 {
+            node.hops.push(call_id);
+        }
+        Placement {
+            call_id,
+            turn_id: node.turn,
+            session_id: Some(node.session),
+            auxiliary: false,
+            hop_of: Some(node.call_id),
+        }
+    }
+
+    /// The call encloses one that was placed already: that one is the hop.
+    fn enclose(&mut self, call: &Call, id: NodeId, out: &mut Vec<TurnUpdate>) -> Placement {
+        let mut placement =
+            Placement { call_id: call.id, turn_id: None, session_id: None, auxiliary: false, hop_of: None };
+        let Some(node) = self.graph.node_mut(id) else { return placement };
+        self.counters.hops += 1;
+        let inner = std::mem::replace(&mut node.call_id, call.id);
+        (placement.turn_id, placement.session_id) = (node.turn, Some(node.session));
+        (node.started, node.ended) = (call.times.request_first, end_of(call));
+        node.who = Who::of(call);
+        (node.server, node.client) = (server_of(call), client_of(call));
+        if node.hops.len() < 8 {
+            node.hops.push(inner);
+        }
+        for hop in &node.hops {
+            out.push(TurnUpdate::Placed(Placement { call_id: *hop, hop_of: Some(call.id), ..placement }));
+        }
+        if let Some(open) = placement.turn_id.and_then(|turn| self.turns.get_mut(&turn)) {
+            self.quiet.remove(&(open.last_end, open.turn.id));
+            open.replace_call(inner, call);
+            self.quiet.insert((open.last_end, open.turn.id));
+        }
+        placement
+    }
+
+    fn add(&mut self, call: &Call, place: &TurnPlace, out: &mut Vec<TurnUpdate>) -> Placement {
+        let who = Who::of(call);
+        let join = place.join.filter(|id| self.turns.contains_key(id));
+        let conversation = place.conversation.unwrap_or_else(|| {
+            self.next_conversation += 1;
+            self.next_conversation
+        });
+        let id = join.unwrap_or_else(|| turn_id(place.session, call.id));
+        if join.is_none() {
+            self.counters.turns += 1;
+            self.supersede(conversation, end_of(call), out);
+            let open = self.begin(call, place, id);
+            self.quiet.insert((open.last_end, id));
+            self.turns.insert(id, open);
+            self.link_parent(place, id, call, out);
+        }
+        self.extend(call, place, id, conversation, &who);
+        self.conversations.insert(
+            conversation,
+            Conversation { session: place.session, last_turn: id, parent: place.parent.map(|(turn, _)| turn) },
+        );
+        if let Some(hint) = who.hint
+            && self.hints.touch(&hint).is_none()
+        {
+            self.hints.insert(hint, place.session);
+        }
+        if let Some(process) = who.process {
+            self.process_sessions.insert(process, (place.session, conversation));
+        }
+        self.insert_node(call, Some(id), Some(place), place.session, conversation);
+        Placement {
+            call_id: call.id,
+            turn_id: Some(id),
+            session_id: Some(place.session),
+            auxiliary: false,
+            hop_of: None,
+        }
+    }
+
+    /// Adds the call to its turn, and makes its tool calls known as places where sub-agents may begin.
+    fn extend(&mut self, call: &Call, place: &TurnPlace, id: TurnId, conversation: u64, who: &Who) {
+        let Some(open) = self.turns.get_mut(&id) else { return };
+        self.quiet.remove(&(open.last_end, id));
+        let delegations = &mut self.delegations;
+        let asked = open.add(call, place.tail, |ask, at| delegations.answered(ask, at));
+        for asked in asked {
+            let ask = Ask::new(id, place.session, conversation, asked.step, who.clone(), end_of(call));
+            let number = delegations.insert(ask, &asked.call.name, &asked.call.arguments);
+            open.set_ask(asked.step, number);
+        }
+        if open.is_in_progress() && open.last_process.is_some_and(|process| self.processes.has_ended(process)) {
+            open.set_status(TurnStatus::Interrupted);
+        }
+        self.quiet.insert((open.last_end, id));
+    }
+
+    /// A new turn of a conversation ends the one before.
+    fn supersede(&mut self, conversation: u64, at: Nanos, out: &mut Vec<TurnUpdate>) {
+        let Some(before) = self.conversations.peek(&conversation).map(|known| known.last_turn) else { return };
+        let Some(open) = self.turns.get_mut(&before) else { return };
+        if open.is_in_progress() {
+            open.set_status(TurnStatus::Interrupted);
+        }
+        show(open, at, false, out);
+    }
+
+    fn link_parent(&mut self, place: &TurnPlace, id: TurnId, call: &Call, out: &mut Vec<TurnUpdate>) {
+        let Some((parent, Some(ask))) = place.parent else { return };
+        self.delegations.claim(ask);
+        let Some(step) = self.delegations.ask(ask).map(|ask| ask.step) else { return };
+        if let Some(open) = self.turns.get_mut(&parent) {
+            open.set_sub_turn(step, id);
+            show(open, end_of(call), false, out);
+        }
+    }
+
+    fn insert_node(
+        &mut self,
+        call: &Call,
+        turn: Option<TurnId>,
+        place: Option<&TurnPlace>,
+        session: SessionId,
+        conversation: u64,
+    ) {
+        let start = self.start_of(call);
+        let positions = self.memo.chain(&call.messages, start);
+        let at = positions.last().map_or(start, |position| position.folds);
+        let answers: Vec<Vec<chain::Atom>> = call.output.iter().take(8).map(chain::atoms).collect();
+        let main = answers.first().filter(|atoms| !atoms.is_empty());
+        let node = Node {
+            call_id: call.id,
+            conversation,
+            session,
+            turn,
+            at,
+            after: if answers.is_empty() { vec![at] } else { answers.iter().map(|atoms| at.extend(atoms)).collect() },
+            answer: main.map(|atoms| run_of(atoms)),
+            asked: positions.last().map(|position| position.run),
+            tools: tools_digest(call.output.first().into_iter().flat_map(|message| message.content.iter())),
+            tool_ids: call.tool_calls().filter(|t| !t.id.is_empty()).take(64).map(|t| words_digest(&t.id)).collect(),
+            response: call.response_id.as_deref().filter(|id| !id.is_empty()).map(words_digest),
+            parent: place.and_then(|place| place.found).map(|found| found.node),
+            children: 0,
+            unanswered: failure(call).is_some() || main.is_none(),
+            who: Who::of(call),
+            server: server_of(call),
+            client: client_of(call),
+            started: call.times.request_first,
+            ended: end_of(call),
+            prompt: if turn.is_none() { super::tail::read(&call.messages).prompt() } else { None },
+            hops: Vec::new(),
+        };
+        self.graph.insert(node);
+    }
+
+    /// Where a call's chain starts: after the answer it names, or from nothing.
+    pub(super) fn start_of(&self, call: &Call) -> Folds {
+        let previous = call.previous_response_id.as_deref().filter(|id| !id.is_empty());
+        let node = previous.and_then(|id| self.graph.by_response(id, &Who::of(call)));
+        node.and_then(|id| self.graph.node(id)).and_then(|node| node.after.first().copied()).unwrap_or(Folds::START)
+    }
+
+    fn tick(&mut self, at: Nanos, out: &mut Vec<TurnUpdate>) {
+        let due = Nanos(at.0.saturating_sub(self.config.settle_answered.0));
+        let quiet: Vec<TurnId> = self.quiet.range(..(due, TurnId([0; 16]))).map(|(_, id)| *id).collect();
+        for id in quiet {
+            if self.is_settled(id, at) {
+                self.settle(id, None, out);
+            }
+        }
+        // Only turns that changed lately can be waiting to be shown.
+        let lately = Nanos(at.0.saturating_sub(2 * MINUTE));
+        let recent: Vec<TurnId> = self.quiet.range((lately, TurnId([0; 16]))..).map(|(_, id)| *id).collect();
+        for id in recent {
+            if let Some(open) = self.turns.get_mut(&id) {
+                show(open, at, false, out);
+            }
+        }
+    }
+
+    /// True when a turn has been quiet for so long that nothing continues it.
+    pub(super) fn is_settled(&self, id: TurnId, at: Nanos) -> bool {
+        self.turns.get(&id).is_none_or(|open| {
+            let limit = if open.is_in_progress() { self.config.settle_unanswered } else { self.config.settle_answered };
+            at.since(open.last_end) > limit
+        })
+    }
+
+    /// Hands a turn on for the last time and forgets it.
+    fn settle(&mut self, id: TurnId, unfinished: Option<TurnStatus>, out: &mut Vec<TurnUpdate>) {
+        let Some(mut open) = self.turns.remove(&id) else { return };
+        self.quiet.remove(&(open.last_end, id));
+        if open.is_in_progress() {
+            let ended = open.last_process.is_some_and(|process| self.processes.has_ended(process));
+            let status = if ended { TurnStatus::Interrupted } else { unfinished.unwrap_or(TurnStatus::Interrupted) };
+            open.set_status(status);
+        }
+        open.turn.settled = true;
+        out.push(TurnUpdate::Turn(Box::new(open.turn)));
+    }
+
+    fn evict(&mut self, out: &mut Vec<TurnUpdate>) {
+        while self.turns.len() > self.config.max_open_turns {
+            let Some((_, id)) = self.quiet.first().copied() else { return };
+            self.counters.turns_evicted += 1;
+            self.settle(id, Some(TurnStatus::Cut), out);
+        }
+    }
+
+    fn end(&mut self, out: &mut Vec<TurnUpdate>) {
+        let mut left: Vec<(Nanos, TurnId)> =
+            self.turns.values().map(|open| (open.turn.started_at, open.turn.id)).collect();
+        left.sort_unstable();
+        for (_, id) in left {
+            self.settle(id, Some(TurnStatus::Cut), out);
+        }
+    }
+}
+
+impl Tree for Stage {
+    fn descends(&self, process: ProcId, ancestor: ProcId) -> bool {
+        self.processes.descends(process, ancestor)
+    }
+
+    fn open_turns_of(&self, process: Option<ProcId>, hint: Option<Digest>) -> usize {
+        let same = |open: &&OpenTurn| {
+            open.is_in_progress()
+                && open.turn.parent_turn_id.is_none()
+                && (open.last_process == process || hint.is_some() && open.hint == hint)
+        };
+        self.turns.values().filter(same).take(2).count()
+    }
+}
+
+/// Hands a turn on, unless it is long and was shown lately.
+fn show(open: &mut OpenTurn, at: Nanos, always: bool, out: &mut Vec<TurnUpdate>) {
+    let (steps, shown_at, changed) = open.shown;
+    let length = open.turn.steps.len();
+    let grown = length <= SHOWN_ALWAYS || length >= steps + steps / 16;
+    let waited = at.since(shown_at).0 >= 1_000_000_000 * (1 + length as u64 / 256);
+    if !changed || !(always || grown || waited || !open.is_in_progress()) {
+        return;
+    }
+    open.shown = (length, at, false);
+    out.push(TurnUpdate::Turn(Box::new(open.turn.clone())));
+}
+
+/// The server as far as it can be told from another.
+pub(super) fn server_of(call: &Call) -> Option<Digest> {
+    let server = call.server.as_ref().map(ToString::to_string).or_else(|| call.authority.clone())?;
+    Some(words_digest(&server))
+}
+
+/// The client's end of the connection, where known.
+pub(super) fn client_of(call: &Call) -> Option<Digest> {
+    call.client.as_ref().map(|client| words_digest(&client.to_string()))
+}
+
+/// The session of a conversation without an id of its own.
+pub(super) fn session_id(first: CallId) -> SessionId {
+    SessionId(digest_of(b"session", &first.0, &[]))
+}
+
+/// The session of a conversation that carries an id.
+pub(super) fn session_of_hint(hint: Digest) -> SessionId {
+    SessionId(digest_of(b"hint", &hint.to_le_bytes(), &[]))
+}
+
+fn turn_id(session: SessionId, first: CallId) -> TurnId {
+    TurnId(digest_of(b"turn", &session.0, &first.0))
+}
+
+fn digest_of(kind: &[u8], a: &[u8], b: &[u8]) -> [u8; 16] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(kind).update(a).update(b);
+    let mut bytes = [0; 16];
+    hasher.finalize_xof().fill(&mut bytes);
+    bytes
 }

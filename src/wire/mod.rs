@@ -1,9 +1,32 @@
 //! Parts of exchanges in, calls out: one file per wire API, one registry. Knows no sockets, no storage, no agents.
+//!
+//! The way through: [`Stage`] keeps an `exchange` per open exchange; the [`registry`] (by path) or `shape` (by body) says
+//! which wire API it is; then it is a `live` call whose answer goes through a `framing` into the API's decoder, which
+//! fills an `answer`. Decoders look into JSON with `json` and never build a tree of what nobody asks for.
 
+mod answer;
+mod anthropic;
 mod call;
+mod decoder;
+mod error;
+mod exchange;
+mod framing;
+mod gather;
+mod json;
+mod live;
+mod message;
+mod openai_chat;
+mod parts;
+mod provider;
 pub mod registry;
+mod request;
+mod shape;
+mod socket;
+mod stage;
+mod usage;
 
 pub use call::{
     Call, CallError, CallId, CallState, CallUpdate, Content, Finish, Half, Message, MessageHash, Operation, Role,
     Times, ToolCall, ToolOffered, Usage, WireApi,
 };
+pub use stage::{Bounds, Counters, Origin, Stage};

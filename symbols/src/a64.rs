@@ -1,7 +1,6 @@
 //! aarch64: probe sites, returns, and functions that are found without symbols.
 
 use crate::elf::{Image, u32_at};
-use crate::find::Found;
 use crate::tls::{ProbeSite, SiteClass};
 
 /// No function of interest is larger.
@@ -42,9 +41,15 @@ pub(crate) fn returns(code: &[u8], size: usize) -> Vec<u64> {
         .collect()
 }
 
-/// BoringSSL's functions.
-pub(crate) fn boringssl(_image: &Image<'_>, _references: &[(u64, u64)]) -> Vec<Found> {
-    Vec::new()
+/// The instruction before `at` ends a function: a return, a jump, a trap or padding.
+pub(crate) fn follows_an_end(code: &[u8], at: usize) -> bool {
+    let Some(before) = at.checked_sub(4).and_then(|a| u32_at(code, a)) else { return at == 0 };
+    matches!(before, 0 | 0xd503_201f | 0xd65f_03c0)
+        || before & 0xfc00_0000 == 0x1400_0000
+        || before & 0xfc00_0000 == 0x9400_0000
+        || before & 0xfe1f_fc1f == 0xd61f_0000
+        || before & 0xffe0_001f == 0xd420_0000
+        || before & 0xffff_0000 == 0
 }
 
 /// `stp x29, x30, [sp, #..]!`, `sub sp, sp, #..`, `paciasp` or `bti c`.
@@ -68,6 +73,31 @@ pub(crate) fn branch_displacement(i: u32) -> Option<i64> {
     } else {
         None
     }
+}
+
+/// Words of the function that begins at the start of `code`, judged by its own branches: it ends at the first
+/// instruction that does not fall through and that no earlier branch jumps over. At most `limit` bytes.
+pub(crate) fn body(code: &[u8], limit: usize) -> Vec<u32> {
+    let mut words = Vec::new();
+    let mut furthest = 0_i64;
+    for (n, word) in code.chunks_exact(4).take(limit / 4).enumerate() {
+        let Some(instruction) = u32_at(word, 0) else { break };
+        words.push(instruction);
+        let here = n as i64 * 4;
+        if let Some(displacement) = branch_displacement(instruction)
+            && (0..limit as i64).contains(&(here + displacement))
+        {
+            furthest = furthest.max(here + displacement);
+        }
+        let ends = instruction & 0xfc00_0000 == 0x1400_0000
+            || instruction & 0xfe9f_fc1f == 0xd61f_0000
+            || instruction & 0xffff_fc1f == 0xd65f_0000
+            || instruction & 0xffe0_001f == 0xd420_0000;
+        if ends && here >= furthest {
+            break;
+        }
+    }
+    words
 }
 
 /// `mov xN, x4` (or a store of x4) before the first call: the function takes five arguments.

@@ -9,24 +9,33 @@
 use iced_x86::{Instruction, Mnemonic, OpKind, Register};
 use memchr::memmem;
 
-use crate::elf::Image;
+use crate::elf::{Image, Window};
 use crate::find::{Found, candidate_starts};
 use crate::signature::boringssl as sig;
 use crate::tls::{Arch, Confidence, How, Library, Miss, Role};
-use crate::{a64, x86, xref};
+use crate::x86;
+
+mod arm;
 
 /// How far before a byte run its function may begin.
 const LOOK_BACK: usize = 96;
+/// More hits than this say that the run is no signature.
+const MAX_ANCHORS: usize = 4096;
 /// `SSL_read` and `SSL_write` with everything inlined stay far below.
 const BODY: usize = 2048;
 
-/// What was found, and the reason when that is not both directions.
-pub(crate) fn find(image: &Image<'_>) -> (Vec<Found>, Vec<Miss>) {
-    let strings = xref::strings_ending(image, sig::FILE);
-    let references = xref::references(image, &strings);
+/// What was found, and the reason when that is not both directions. `references` are the places that load one of
+/// `strings`, the path in the error macro; `anchors` are where the byte runs stand.
+pub(crate) fn find(
+    image: &Image<'_>,
+    anchors: &Anchors,
+    strings: &[u64],
+    references: &[(u64, u64)],
+) -> (Vec<Found>, Vec<Miss>) {
+    let references: Vec<(u64, u64)> = references.iter().filter(|(_, s)| strings.contains(s)).copied().collect();
     let mut found = match image.arch {
-        Arch::X86_64 => find_x86(image, &references),
-        Arch::Aarch64 => a64::boringssl(image, &references),
+        Arch::X86_64 => find_x86(image, anchors, &references),
+        Arch::Aarch64 => arm::find(image, &references),
         Arch::Other => Vec::new(),
     };
     settle(&mut found);
@@ -57,22 +66,43 @@ fn explain(found: &[Found], references: usize) -> Vec<Miss> {
         .collect()
 }
 
-fn find_x86(image: &Image<'_>, references: &[(u64, u64)]) -> Vec<Found> {
-    let mut found: Vec<Found> = Vec::new();
-    for (address, code) in image.code() {
-        for at in memmem::find_iter(code, sig::RWSTATE_RESET) {
-            let start = candidate_starts(code, at, LOOK_BACK)
-                .find(|s| is_write(code.get(*s..).unwrap_or(&[]), address + *s as u64, (at - s) as u64));
-            if let Some(start) = start {
-                note(&mut found, image, references, Role::Write, address + start as u64);
-            }
+/// Where the byte runs of the signature stand.
+#[derive(Debug, Default)]
+pub(crate) struct Anchors {
+    rwstate: Vec<u64>,
+    quic: Vec<u64>,
+}
+
+impl Anchors {
+    pub(crate) fn look(&mut self, window: &Window<'_>) {
+        for (run, found) in [(sig::RWSTATE_RESET, &mut self.rwstate), (sig::QUIC_TEST, &mut self.quic)] {
+            let hits = memmem::find_iter(window.bytes, run).filter(|at| window.owns(*at));
+            let room = MAX_ANCHORS.saturating_sub(found.len());
+            found.extend(hits.take(room).map(|at| window.address + at as u64));
         }
-        for at in memmem::find_iter(code, sig::QUIC_TEST) {
-            let judged = candidate_starts(code, at, LOOK_BACK)
-                .find_map(|s| read_or_peek(code.get(s..)?, address + s as u64, (at - s) as u64).map(|role| (role, s)));
-            if let Some((role, start)) = judged {
-                note(&mut found, image, references, role, address + start as u64);
-            }
+    }
+}
+
+fn find_x86(image: &Image<'_>, anchors: &Anchors, references: &[(u64, u64)]) -> Vec<Found> {
+    let mut found: Vec<Found> = Vec::new();
+    let starts = |anchor: u64| {
+        let (address, code) = image.code_around(anchor, LOOK_BACK as u64)?;
+        let at = usize::try_from(anchor - address).ok()?;
+        let code = code.get(..code.len().min(at + LOOK_BACK + BODY))?;
+        Some(candidate_starts(code, at, LOOK_BACK).filter_map(move |s| Some((address + s as u64, code.get(s..)?))))
+    };
+    for anchor in &anchors.rwstate {
+        let mut candidates = starts(*anchor).into_iter().flatten();
+        if let Some((start, _)) = candidates.find(|(start, code)| is_write(code, *start, *anchor)) {
+            note(&mut found, image, references, Role::Write, start);
+        }
+    }
+    for anchor in &anchors.quic {
+        let mut candidates = starts(*anchor).into_iter().flatten();
+        if let Some((start, role)) =
+            candidates.find_map(|(start, code)| Some((start, read_or_peek(code, start, *anchor)?)))
+        {
+            note(&mut found, image, references, role, start);
         }
     }
     found
@@ -87,7 +117,8 @@ fn note(found: &mut Vec<Found>, image: &Image<'_>, references: &[(u64, u64)], ro
         Role::Peek => "SSL_peek",
         _ => "SSL_read",
     };
-    let mut how = vec![How::Signature(format!("boringssl x86-64 {name}"))];
+    let refers = if image.arch == Arch::Aarch64 { arm::refers } else { refers };
+    let mut how = vec![How::Semantics(format!("behaves like {name}"))];
     if image.code_at(address).is_some_and(|code| refers(code, address, references)) {
         how.push(How::StringXref("ssl/ssl_lib.cc".to_owned()));
     }
@@ -147,8 +178,8 @@ fn tests_quic(i: &Instruction, ssl: Option<Register>) -> bool {
 
 /// Saves all three arguments, then resets `rwstate` at `reset`, then tests for QUIC: only `SSL_write`.
 fn is_write(code: &[u8], address: u64, reset: u64) -> bool {
-    let reset = address + reset;
-    if code.get((reset - address) as usize - 4..).is_none_or(|c| !c.starts_with(sig::S3_LOAD)) {
+    let Some(load) = (reset - address).checked_sub(4) else { return false };
+    if code.get(load as usize..).is_none_or(|c| !c.starts_with(sig::S3_LOAD)) {
         return false;
     }
     let mut saved = Saved::default();
@@ -170,7 +201,6 @@ fn is_write(code: &[u8], address: u64, reset: u64) -> bool {
 /// Tests for QUIC at `test` with the SSL pointer still in rdi, then saves all three arguments, then stores to the
 /// length of the pending data (`SSL_read`) or only reads it (`SSL_peek`).
 fn read_or_peek(code: &[u8], address: u64, test: u64) -> Option<Role> {
-    let test = address + test;
     let mut saved = Saved::default();
     let (mut on_boundary, mut loads, mut stores) = (false, false, false);
     let size = x86::body_len(code, address, BODY);

@@ -17,9 +17,13 @@ const PT_DYNAMIC: u32 = 2;
 const PT_INTERP: u32 = 3;
 const PT_NOTE: u32 = 4;
 const PT_GNU_EH_FRAME: u32 = 0x6474_e550;
+const SHT_PROGBITS: u32 = 1;
 const SHT_SYMTAB: u32 = 2;
 const SHT_NOBITS: u32 = 8;
 const SHT_DYNSYM: u32 = 11;
+const SHF_WRITE: u64 = 1;
+const SHF_ALLOC: u64 = 2;
+const SHF_EXECINSTR: u64 = 4;
 const ET_DYN: u16 = 3;
 
 /// Reads a little-endian `u16`.
@@ -53,10 +57,18 @@ pub(crate) struct Segment {
     pub(crate) writable: bool,
 }
 
+/// A run of bytes to search, and the address of its first one.
+#[derive(Clone, Debug)]
+struct Area {
+    address: u64,
+    file: Range<usize>,
+}
+
 #[derive(Clone, Debug)]
 struct Section {
     name: u32,
     kind: u32,
+    flags: u64,
     address: u64,
     file: Range<usize>,
     link: u32,
@@ -84,12 +96,41 @@ pub(crate) struct Symbol<'a> {
     pub(crate) size: u64,
 }
 
+/// Called with a range of the file that was read through and is not needed soon.
+pub(crate) type Release<'r> = &'r dyn Fn(Range<usize>);
+
+/// Bytes of a large area, a piece at a time, with some of what is around the piece.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Window<'a> {
+    /// The address of the first byte.
+    pub(crate) address: u64,
+    pub(crate) bytes: &'a [u8],
+    /// Where the piece itself begins: what lies before was in the window before.
+    pub(crate) lead: usize,
+    /// Where it ends: what lies after comes again in the next window.
+    pub(crate) end: usize,
+}
+
+impl Window<'_> {
+    /// Something found at this place belongs to this window, and not to one beside it.
+    pub(crate) fn owns(&self, at: usize) -> bool {
+        (self.lead..self.end).contains(&at)
+    }
+}
+
+/// A window's own piece: small enough for the processor's cache, so that many searches cost one read of memory.
+const PIECE: usize = 1 << 20;
+/// What is shown before and after.
+const AROUND: usize = 512;
+
 /// The image.
-#[derive(Debug)]
 pub(crate) struct Image<'a> {
     data: &'a [u8],
+    release: Option<Release<'a>>,
     pub(crate) arch: Arch,
     pub(crate) segments: Vec<Segment>,
+    code: Vec<Area>,
+    constants: Vec<Area>,
     sections: Vec<Section>,
     names: Range<usize>,
     dynamic: Option<Range<usize>>,
@@ -125,8 +166,11 @@ impl<'a> Image<'a> {
         };
         let mut image = Image {
             data,
+            release: None,
             arch,
             segments: Vec::new(),
+            code: Vec::new(),
+            constants: Vec::new(),
             sections: Vec::new(),
             names: 0..0,
             dynamic: None,
@@ -138,6 +182,7 @@ impl<'a> Image<'a> {
         image.read_segments().ok_or("program headers out of range")?;
         // Section headers may be gone or broken: the segments are what the kernel uses.
         let _ = image.read_sections();
+        image.lay_out();
         Ok(image)
     }
 
@@ -200,6 +245,7 @@ impl<'a> Image<'a> {
             self.sections.push(Section {
                 name: u32_at(self.data, at)?,
                 kind,
+                flags: u64_at(self.data, at + 8)?,
                 address: u64_at(self.data, at + 16)?,
                 file: self.clip(offset, length).unwrap_or(0..0),
                 link: u32_at(self.data, at + 40)?,
@@ -220,16 +266,89 @@ impl<'a> Image<'a> {
         Some((found.address, self.data.get(found.file.clone())?))
     }
 
-    /// Executable segments: address of the first byte, and the bytes.
-    pub(crate) fn code(&self) -> impl Iterator<Item = (u64, &'a [u8])> + '_ {
-        self.segments.iter().filter(|s| s.executable).filter_map(|s| Some((s.address, self.data.get(s.file.clone())?)))
+    /// What is code and what is constants: by section where that is said, else by segment. Some linkers put both
+    /// into one executable segment.
+    fn lay_out(&mut self) {
+        let wanted = |s: &&Section| s.kind == SHT_PROGBITS && s.flags & SHF_ALLOC != 0 && !s.file.is_empty();
+        let sections: Vec<&Section> = self.sections.iter().filter(wanted).filter(|s| self.is_mapped_there(s)).collect();
+        let area = |s: &&Section| Area { address: s.address, file: s.file.clone() };
+        let unwinding = |s: &&&Section| {
+            let name = self.section_name(s);
+            name.starts_with(b".eh_frame") || name.starts_with(b".gcc_except") || name == b".gopclntab"
+        };
+        let mut code: Vec<Area> =
+            sections.iter().filter(|s| s.flags & SHF_EXECINSTR != 0 && self.is_code(s.address)).map(area).collect();
+        let mut constants: Vec<Area> = sections
+            .iter()
+            .filter(|s| s.flags & (SHF_EXECINSTR | SHF_WRITE) == 0)
+            .filter(|s| !unwinding(s))
+            .map(area)
+            .collect();
+        let whole = |s: &Segment| Area { address: s.address, file: s.file.clone() };
+        if code.is_empty() {
+            code = self.segments.iter().filter(|s| s.executable).map(whole).collect();
+            constants.clear();
+        }
+        if constants.is_empty() {
+            let plain = |s: &&Segment| !s.executable && !s.writable;
+            let any = self.segments.iter().any(|s| plain(&s));
+            constants = self.segments.iter().filter(|s| if any { plain(s) } else { s.executable }).map(whole).collect();
+        }
+        self.code = code;
+        self.constants = constants;
     }
 
-    /// Segments that hold constants: read-only ones first, the executable ones after them (old linkers put
-    /// constants before the code), never the writable ones.
-    pub(crate) fn constants(&self) -> impl Iterator<Item = (u64, &'a [u8])> + '_ {
-        let plain = self.segments.iter().filter(|s| !s.executable && !s.writable);
-        plain.filter_map(|s| Some((s.address, self.data.get(s.file.clone())?)))
+    /// The section's bytes are really loaded at the address it claims.
+    fn is_mapped_there(&self, s: &Section) -> bool {
+        self.segments.iter().any(|g| {
+            g.file.contains(&s.file.start)
+                && s.file.end <= g.file.end
+                && s.address.checked_sub(g.address) == Some((s.file.start - g.file.start) as u64)
+        })
+    }
+
+    /// Reports what was read through to `release`.
+    pub(crate) fn releasing(self, release: Release<'a>) -> Image<'a> {
+        Image { release: Some(release), ..self }
+    }
+
+    /// All code, window by window.
+    pub(crate) fn code_windows(&self, visit: impl FnMut(Window<'a>)) {
+        self.windows(&self.code, visit);
+    }
+
+    /// All constants, window by window.
+    pub(crate) fn constant_windows(&self, visit: impl FnMut(Window<'a>)) {
+        self.windows(&self.constants, visit);
+    }
+
+    fn windows(&self, areas: &[Area], mut visit: impl FnMut(Window<'a>)) {
+        for area in areas {
+            let mut start = area.file.start;
+            while start < area.file.end {
+                let end = start.saturating_add(PIECE).min(area.file.end);
+                let from = start.saturating_sub(AROUND).max(area.file.start);
+                let to = end.saturating_add(AROUND).min(area.file.end);
+                let address = area.address.wrapping_add((from - area.file.start) as u64);
+                if let Some(bytes) = self.data.get(from..to) {
+                    visit(Window { address, bytes, lead: start - from, end: end - from });
+                }
+                if let Some(release) = self.release {
+                    release(start..end);
+                }
+                start = end;
+            }
+        }
+    }
+
+    /// The code from `before` bytes ahead of an address on (less at the start of an area): the first byte's address,
+    /// and the bytes.
+    pub(crate) fn code_around(&self, address: u64, before: u64) -> Option<(u64, &'a [u8])> {
+        let area =
+            self.code.iter().find(|a| address.checked_sub(a.address).is_some_and(|i| i < a.file.len() as u64))?;
+        let start = address.saturating_sub(before).max(area.address);
+        let into = size(start - area.address)?;
+        Some((start, self.data.get(area.file.start + into..area.file.end)?))
     }
 
     /// File offset of an address.

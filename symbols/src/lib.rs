@@ -9,45 +9,70 @@
 #![forbid(unsafe_code)]
 
 mod a64;
+mod aead;
 mod boringssl;
 mod elf;
 mod find;
+mod go;
 mod names;
 mod openssl;
+mod pattern;
 mod signature;
+mod strings;
 mod symbols;
 mod tls;
 mod unwind;
 mod x86;
 mod xref;
 
+use std::ops::Range;
+
 use elf::Image;
 use find::Found;
+use strings::Strings;
 use symbols::Named;
 pub use tls::{
     Abi, Analysis, Arch, Backend, Confidence, Function, GoFacts, How, Identity, ImageFacts, Layout, Library, Miss,
-    Moved, ProbeSite, Role, SiteClass, Slot, Tls, When,
+    Moved, ProbeSite, Role, SiteClass, Slot, Tls, Unit, When,
 };
+use xref::References;
 
 /// Looks for every TLS library in the bytes of an ELF file. Never fails: what is no ELF file gives an empty
 /// analysis with the reason among its misses.
 pub fn analyse(elf: &[u8]) -> Analysis {
+    analyse_releasing(elf, &|_| {})
+}
+
+/// As [`analyse`], and calls `release` with each range of the file that was read through: a caller that mapped a large
+/// file can let go of those pages, so that the whole scan stays within a few megabytes of memory. Ranges may be
+/// read again later.
+pub fn analyse_releasing(elf: &[u8], release: &dyn Fn(Range<usize>)) -> Analysis {
     let image = match Image::parse(elf) {
-        Ok(image) => image,
+        Ok(image) => image.releasing(release),
         Err(reason) => {
             let miss = Miss { family: None, reason: reason.to_owned() };
             return Analysis { misses: vec![miss], ..Analysis::default() };
         }
     };
-    let mut analysis =
-        Analysis { build_id: image.build_id(), arch: image.arch, image: facts(&image), ..Analysis::default() };
-    named_libraries(&image, &mut analysis);
-    let ssl_is_named = analysis
-        .libraries
-        .iter()
-        .any(|l| matches!(l.library, Library::OpenSsl | Library::BoringSsl) && sees_both_ways(l));
-    if !ssl_is_named {
-        static_libraries(&image, &mut analysis);
+    let go = go::facts(&image);
+    let mut analysis = Analysis {
+        build_id: image.build_id(),
+        arch: image.arch,
+        image: ImageFacts { go: go.clone(), ..facts(&image) },
+        ..Analysis::default()
+    };
+    let named = symbols::named(&image);
+    match &go {
+        // A Go program links no C library that is not named; its own assembly is not of interest.
+        Some(go) => {
+            named_libraries(&image, &named, &Strings::default(), &mut analysis);
+            go_library(&image, go, &mut analysis);
+        }
+        None => {
+            let strings = Strings::of(&image);
+            named_libraries(&image, &named, &strings, &mut analysis);
+            unnamed_libraries(&image, &strings, &mut analysis);
+        }
     }
     analysis.libraries.sort_by_key(|l| (l.fallback, l.library));
     analysis
@@ -76,15 +101,10 @@ fn sees_both_ways(library: &Tls) -> bool {
 }
 
 /// Libraries whose functions the file names.
-fn named_libraries(image: &Image<'_>, analysis: &mut Analysis) {
-    let named = symbols::named(image);
-    let ssl = || {
-        let boring = !xref::strings_ending(image, b"ssl_lib.cc\0").is_empty();
-        if boring { Library::BoringSsl } else { Library::OpenSsl }
-    };
-    let ssl = if named.iter().any(|n| n.known.library.is_none()) { ssl() } else { Library::OpenSsl };
+fn named_libraries(image: &Image<'_>, named: &[Named], strings: &Strings, analysis: &mut Analysis) {
+    let ssl = if strings.boringssl.is_empty() { Library::OpenSsl } else { Library::BoringSsl };
     let mut libraries: Vec<(Library, Vec<Function>)> = Vec::new();
-    for one in &named {
+    for one in named {
         let library = one.known.library.unwrap_or(ssl);
         let Some(function) = function_of(image, one) else { continue };
         match libraries.iter_mut().find(|(l, _)| *l == library) {
@@ -95,7 +115,7 @@ fn named_libraries(image: &Image<'_>, analysis: &mut Analysis) {
     for (library, mut functions) in libraries {
         drop_internals(&mut functions);
         if functions.iter().any(|f| f.role.reads() || f.role.writes()) || library == Library::Nss {
-            let version = if library == Library::OpenSsl { openssl::version(image) } else { None };
+            let version = strings.openssl_version.clone().filter(|_| library == Library::OpenSsl);
             analysis.libraries.push(assemble(library, version, functions));
         }
     }
@@ -123,17 +143,78 @@ fn function_of(image: &Image<'_>, named: &Named) -> Option<Function> {
     Some(Function { symbol: Some(named.name.clone()), ..function })
 }
 
-/// Stripped static BoringSSL and OpenSSL.
-fn static_libraries(image: &Image<'_>, analysis: &mut Analysis) {
-    for (library, (found, misses)) in
-        [(Library::BoringSsl, boringssl::find(image)), (Library::OpenSsl, openssl::find(image))]
-    {
-        let functions: Vec<Function> = found.iter().filter_map(|f| f.function(image)).collect();
-        analysis.misses.extend(misses);
-        if functions.iter().any(|f| f.role.reads() || f.role.writes()) {
-            let version = if library == Library::OpenSsl { openssl::version(image) } else { None };
-            analysis.libraries.push(assemble(library, version, functions));
+/// Stripped static BoringSSL and OpenSSL, and AEAD assembly: one pass over the code for everything.
+fn unnamed_libraries(image: &Image<'_>, strings: &Strings, analysis: &mut Analysis) {
+    let ssl_is_named = analysis
+        .libraries
+        .iter()
+        .any(|l| matches!(l.library, Library::OpenSsl | Library::BoringSsl) && sees_both_ways(l));
+    if analysis.libraries.iter().any(sees_both_ways) && strings.rustls.is_none() {
+        return;
+    }
+    let targets: Vec<u64> =
+        if ssl_is_named { Vec::new() } else { strings.boringssl.iter().chain(&strings.openssl).copied().collect() };
+    let mut references = References::new(image, &targets);
+    let mut anchors = boringssl::Anchors::default();
+    let mut aead = aead::Scan::new(image.arch);
+    image.code_windows(|window| {
+        references.look(&window);
+        if !ssl_is_named && image.arch == Arch::X86_64 {
+            anchors.look(&window);
         }
+        aead.look(&window);
+    });
+    if !ssl_is_named {
+        let references = references.sorted();
+        let boring = boringssl::find(image, &anchors, &strings.boringssl, &references);
+        add_static(image, Library::BoringSsl, boring, None, analysis);
+        let open = openssl::find(image, &strings.openssl, &references);
+        add_static(image, Library::OpenSsl, open, strings.openssl_version.clone(), analysis);
+    }
+    add_aead(image, aead.hits(), strings, analysis);
+}
+
+/// A statically linked library, with what speaks for its functions.
+fn add_static(
+    image: &Image<'_>,
+    library: Library,
+    (found, misses): (Vec<Found>, Vec<Miss>),
+    version: Option<String>,
+    analysis: &mut Analysis,
+) {
+    let functions: Vec<Function> = found.iter().filter_map(|f| f.function(image)).collect();
+    analysis.misses.extend(misses);
+    if functions.iter().any(|f| f.role.reads() || f.role.writes()) {
+        analysis.libraries.push(assemble(library, version, functions));
+    }
+}
+
+/// Go's own `crypto/tls`.
+fn go_library(image: &Image<'_>, facts: &GoFacts, analysis: &mut Analysis) {
+    match go::find(image, facts) {
+        Ok(functions) => {
+            analysis.libraries.push(assemble(Library::GoCryptoTls, facts.version.clone(), functions));
+        }
+        Err(miss) => analysis.misses.push(miss),
+    }
+}
+
+/// rustls by its AEAD assembly; the assembly alone where nothing else was found for certain.
+fn add_aead(image: &Image<'_>, hits: Vec<aead::Hit>, strings: &Strings, analysis: &mut Analysis) {
+    let seen = analysis.libraries.iter().any(|l| sees_both_ways(l) && l.confidence > Confidence::Candidate);
+    let doubtful = !seen && analysis.libraries.iter().any(sees_both_ways);
+    let (groups, misses) = aead::find(hits, strings);
+    analysis.misses.extend(misses);
+    for (library, found) in groups {
+        let rustls = matches!(library, Library::Rustls(_));
+        if seen && !rustls {
+            // The assembly of a library whose functions are known.
+            continue;
+        }
+        let functions: Vec<Function> = found.iter().filter_map(|f| f.function(image)).collect();
+        let version = strings.rustls.as_ref().filter(|_| rustls).map(|v| format!("rustls {v}"));
+        let library = assemble(library, version, functions);
+        analysis.libraries.push(Tls { fallback: doubtful && !rustls, ..library });
     }
 }
 

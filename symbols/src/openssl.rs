@@ -12,52 +12,39 @@ use crate::tls::{Arch, Confidence, How, Layout, Library, Miss, Moved, Role, Slot
 use crate::unwind::{Extent, UnwindTable};
 use crate::{a64, x86, xref};
 
-/// The version text, such as `OpenSSL 3.5.8 1 Sep 2026`.
-pub(crate) fn version(image: &Image<'_>) -> Option<String> {
-    let finder = memchr::memmem::Finder::new(b"OpenSSL ");
-    image.constants().find_map(|(_, bytes)| {
-        finder.find_iter(bytes).take(4096).find_map(|at| {
-            let text = bytes.get(at..bytes.len().min(at + 48))?.split(|b| *b == 0).next()?;
-            let text = std::str::from_utf8(text).ok()?;
-            let mut words = text.split(' ').skip(1);
-            let number = words.next()?;
-            let day = words.find(|w| !w.is_empty())?;
-            let plausible = number.starts_with(|c: char| c.is_ascii_digit())
-                && number.matches('.').count() == 2
-                && day.chars().all(|c| c.is_ascii_digit());
-            plausible.then(|| text.to_owned())
-        })
-    })
-}
+const FUNCTIONS: [(Role, &str); 2] =
+    [(Role::ReadInternal, "ssl_read_internal"), (Role::WriteInternal, "ssl_write_internal")];
 
-/// The internal functions, and the reasons for what is missing.
-pub(crate) fn find(image: &Image<'_>) -> (Vec<Found>, Vec<Miss>) {
+/// The internal functions, and the reasons for what is missing. `references` are the places that load one of
+/// `strings`, the names that error macros pass.
+pub(crate) fn find(image: &Image<'_>, strings: &[u64], references: &[(u64, u64)]) -> (Vec<Found>, Vec<Miss>) {
     let (mut found, mut misses) = (Vec::new(), Vec::new());
-    for (role, name) in [(Role::ReadInternal, "ssl_read_internal"), (Role::WriteInternal, "ssl_write_internal")] {
-        match find_one(image, role, name) {
-            Ok(Some(one)) => found.push(one),
-            Ok(None) => {}
+    for (role, name) in FUNCTIONS {
+        let own: Vec<u64> = strings.iter().copied().filter(|s| named(image, *s, name)).collect();
+        if own.is_empty() {
+            continue;
+        }
+        let places: Vec<u64> = references.iter().filter(|(_, s)| own.contains(s)).map(|(at, _)| *at).collect();
+        match find_one(image, role, name, &places) {
+            Ok(one) => found.push(one),
             Err(reason) => misses.push(Miss { family: Some(Library::OpenSsl), reason }),
         }
     }
     (found, misses)
 }
 
-fn find_one(image: &Image<'_>, role: Role, name: &'static str) -> Result<Option<Found>, String> {
-    let text = format!("\0{name}\0");
-    let strings: Vec<u64> =
-        xref::strings_ending(image, text.as_bytes()).iter().filter_map(|a| exact(image, *a, name)).collect();
-    if strings.is_empty() {
-        return Ok(None);
-    }
-    let references = xref::references(image, &strings);
-    if references.is_empty() {
+fn named(image: &Image<'_>, address: u64, name: &str) -> bool {
+    image.at(address).is_some_and(|b| b.starts_with(name.as_bytes()) && b.get(name.len()) == Some(&0))
+}
+
+fn find_one(image: &Image<'_>, role: Role, name: &'static str, places: &[u64]) -> Result<Found, String> {
+    if places.is_empty() {
         return Err(format!("the string {name} is in the file but no code loads it"));
     }
     let table = UnwindTable::of(image)
         .ok_or(format!("{name} is referenced, but there is no unwind table to say where it begins"))?;
     let mut extents: Vec<Extent> = Vec::new();
-    for (at, _) in &references {
+    for at in places {
         let Some(inside) = table.containing(image, *at) else { continue };
         let whole = hot_part(image, &table, inside);
         if !extents.contains(&whole) {
@@ -75,7 +62,7 @@ fn find_one(image: &Image<'_>, role: Role, name: &'static str) -> Result<Option<
         Moved::OutParam(Slot::Arg(count_argument(image.arch, role, code, extent))),
         if role == Role::ReadInternal { When::AtReturn } else { When::AtEntry },
     );
-    Ok(Some(Found {
+    Ok(Found {
         role,
         name,
         address: extent.start,
@@ -83,14 +70,7 @@ fn find_one(image: &Image<'_>, role: Role, name: &'static str) -> Result<Option<
         how: vec![How::StringXref(name.to_owned()), How::Unwind],
         confidence: Confidence::Agreed,
         layout: Some(layout),
-    }))
-}
-
-/// [`xref::strings_ending`] goes back to the NUL before; here that NUL is part of the search.
-fn exact(image: &Image<'_>, address: u64, name: &str) -> Option<u64> {
-    let bytes = image.at(address)?;
-    let at = memchr::memmem::find(bytes.get(..bytes.len().min(1024))?, name.as_bytes())?;
-    address.checked_add(at as u64)
+    })
 }
 
 fn plausible(arch: Arch, code: &[u8]) -> bool {

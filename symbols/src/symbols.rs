@@ -25,7 +25,11 @@ const MAX_NAMED: usize = 1024;
 pub(crate) fn named(image: &Image<'_>) -> Vec<Named> {
     let mut found: Vec<Named> = Vec::new();
     collect(image, image.dynsym(), image, &How::DynSym, &mut found);
-    collect(image, image.symtab(), image, &How::SymTab, &mut found);
+    // An exported library is complete; the large table need not be read then.
+    let complete = found.iter().any(|n| n.known.role.reads()) && found.iter().any(|n| n.known.role.writes());
+    if !complete {
+        collect(image, image.symtab(), image, &How::SymTab, &mut found);
+    }
     if found.is_empty()
         && let Some(bytes) = debugdata(image)
         && let Ok(inner) = Image::parse_for_symbols(&bytes)

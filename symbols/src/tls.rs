@@ -402,6 +402,19 @@ pub enum Moved {
     Nothing,
 }
 
+/// What a length argument counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(Serialize, Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+pub enum Unit {
+    /// Bytes.
+    Byte,
+    /// Bits (the AES-GCM kernels of aarch64).
+    Bit,
+    /// Blocks of 16 bytes (AES counter mode).
+    AesBlock,
+}
+
 /// When the bytes in the buffer are the plaintext.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(Serialize, Deserialize))]
@@ -442,8 +455,8 @@ pub struct Layout {
     pub buffer: Slot,
     /// The length offered or the room available.
     pub length: Slot,
-    /// Bytes per unit of `length`: 1, or 16 for functions that count AES blocks.
-    pub length_unit: u8,
+    /// What `length` counts.
+    pub length_unit: Unit,
     /// How much was moved.
     pub moved: Moved,
     /// When the buffer holds plaintext.
@@ -453,6 +466,12 @@ pub struct Layout {
 }
 
 impl Layout {
+    /// The same arguments for decryption: the plaintext is the other buffer, at return.
+    pub(crate) fn opened(self) -> Layout {
+        let (buffer, other) = (self.other.unwrap_or(self.buffer), Some(self.buffer));
+        Layout { buffer, other, when: When::AtReturn, ..self }
+    }
+
     /// `f(object, buffer, length, ...)` of the C convention.
     pub(crate) const fn c3(moved: Moved, when: When) -> Layout {
         Layout {
@@ -461,7 +480,7 @@ impl Layout {
             identity: Identity::Pointer,
             buffer: Slot::Arg(1),
             length: Slot::Arg(2),
-            length_unit: 1,
+            length_unit: Unit::Byte,
             moved,
             when,
             other: None,

@@ -11,6 +11,7 @@ failed=()
 install_npm() { npm install --prefix "$1" --ignore-scripts --no-audit --no-fund --loglevel=error --no-save ${3:-} $2; }
 install_npm-other() { install_npm "$1" "$2" --force; }   # a build for another libc than this host's
 install_pip() { python3 -m venv "$1/venv" && "$1/venv/bin/pip" install --quiet --disable-pip-version-check $2; }
+install_cargo() { cargo build --release --locked --manifest-path "$here/$2/Cargo.toml" --target-dir "$1/target"; }
 install_apt() {
   local p
   for p in $2; do dpkg -s "$p" >/dev/null 2>&1 || apt-get install -y -qq --no-install-recommends "$p" || return 1; done

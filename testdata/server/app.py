@@ -4,7 +4,7 @@ import itertools
 import re
 import threading
 
-from apis import anthropic, gemini, ollama, openai_chat, openai_responses
+from apis import anthropic, bedrock, gemini, ollama, openai_chat, openai_responses
 from exchange import Gate, Pace, Reply, json_reply
 
 MODELS = ["claude-sonnet-5-5", "claude-haiku-5", "gpt-5-mini", "gpt-5.6", "gemini-3.8-flash", "qwen3:8b"]
@@ -32,6 +32,7 @@ class App:
         self.delay_ms = delay_ms
         self.gate_after = gate
         self.gate = Gate()
+        self.tap = None
         self.histories = {}
         self.numbers = itertools.count(1)
         self.connections = itertools.count(1)
@@ -77,12 +78,19 @@ class App:
         return json_reply(200, state)
 
     def answer(self, request):
-        """The reply to any request."""
+        """The reply to any request; an answer that is not streamed waits at the gate before it begins."""
+        reply = self._route(request)
+        gate = reply.directives.get("gate", self.gate_after)
+        if gate is not None and not reply.stream and reply.facts.get("call"):
+            self.gate.pass_through()
+        return reply
+
+    def _route(self, request):
         if request.method == "POST":
             for pattern, handler in POSTS:
                 if pattern.search(request.path):
                     return handler(request, self)
-            reply = gemini.handle(request, self)
+            reply = bedrock.handle(request, self) or gemini.handle(request, self)
             if reply:
                 return reply
         return self._other(request)
@@ -111,7 +119,7 @@ class App:
                 return json_reply(200, {"ok": True}, other)
             return json_reply(404, {"error": {"message": "not found", "type": "not_found_error"}}, other)
         if path.endswith("/api/show"):
-            return json_reply(200, {"details": {}, "model_info": {"general.architecture": "qwen3", "qwen3.context_length": 40960}, "capabilities": ["completion", "tools"]}, {"kind": "aux_api"})
+            return json_reply(200, {"details": {}, "model_info": {"general.architecture": "qwen3", "qwen3.context_length": 131072}, "capabilities": ["completion", "tools"]}, {"kind": "aux_api"})
         if path.endswith("/204"):
             return Reply(204, [], [], False, other)
         return json_reply(200, {"ok": True, "received": len(request.body_wire)}, other)

@@ -3,7 +3,7 @@
 everything that it received and sent. It binds 127.0.0.1 only and calls nobody.
 
     model_server.py --dir DIR [--record R.jsonl] [--scenario S.json] [--bodies full|hash] [--no-h2]
-                    [--tls-port N] [--http-port N] [--token-delay-ms N] [--gate N] [--die-with-parent]
+                    [--tls-port N] [--http-port N] [--token-delay-ms N] [--gate N] [--streams T.jsonl] [--die-with-parent]
 
 It writes its CA and leaf into DIR, and when it is ready prints one line:
     {"tls_port": 40443, "http_port": 40080, "ca": "DIR/ca.pem", "pid": 123}
@@ -26,6 +26,7 @@ import http2
 from app import App
 from record import Record
 from script import Script
+from tap import Tap, TappedSocket
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
@@ -41,6 +42,7 @@ def arguments():
     parser.add_argument("--http-port", type=int, default=0)
     parser.add_argument("--token-delay-ms", type=float, default=0)
     parser.add_argument("--gate", type=int, help="stop every stream after so many tokens until GET /__continue")
+    parser.add_argument("--streams", help="JSONL file for every connection's plaintext, for streams_to_pcap.py")
     parser.add_argument("--die-with-parent", action="store_true", help="end when the process that started the server ends")
     return parser.parse_args()
 
@@ -61,8 +63,11 @@ def handle(sock, peer, app, context):
     try:
         if context:
             sock = context.wrap_socket(sock, server_side=True)
+        is_h2 = context and sock.selected_alpn_protocol() == "h2"
+        if app.tap:
+            sock = TappedSocket(sock, app.tap, conn, client, server)
         with sock:
-            if context and sock.selected_alpn_protocol() == "h2":
+            if is_h2:
                 http2.serve(sock, app, conn, True, client, server)
                 return
             first = sock.recv(1 << 16)
@@ -102,6 +107,7 @@ def main():
             scenario = json.load(file)
     paths = certs.make(args.dir)
     app = App(Script(scenario, {}), Record(args.record, args.bodies), args.token_delay_ms, args.gate)
+    app.tap = Tap(args.streams) if args.streams else None
     tls, plain = listen(args.tls_port), listen(args.http_port)
     context = tls_context(paths, not args.no_h2)
     for listener, how in ((tls, context), (plain, None)):

@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 SHELL_NAME = re.compile(r"bash|shell|exec|terminal|run_command|command", re.I)
 SHELL_ARGUMENT = ("command", "cmd", "commands", "script", "code")
 DIRECTIVE = re.compile(r"\[\[heron:\s*(\{.*?\})\s*\]\]", re.S)
-NOT_A_PROMPT = ("<system-reminder", "[SYSTEM NOTIFICATION")
+NOT_A_PROMPT = ("<system-reminder", "[SYSTEM NOTIFICATION", "<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT")
 GLYPHS = ["naïve", "façade", "Ωmega", "日本語", "прив\u0435т", "🚀", "👩\u200d💻", "—", "“quoted”", "\\back", '"dq"', "tab\there", "नमस्ते", "𝔘nicode"]
 
 

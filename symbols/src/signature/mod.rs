@@ -3,4 +3,5 @@
 //! A signature is a fact about machine code that a compiler or an assembler made from somebody's source; the
 //! files name that source, its licence and the binaries in which the bytes were seen.
 
+pub(crate) mod aead;
 pub(crate) mod boringssl;

@@ -1,0 +1,428 @@
+//! One TCP connection: two streams, whose bytes leave in an order that respects cause and effect.
+//!
+//! Holes: a missing segment may still come (captures are shuffled by several queues, several interfaces, several
+//! files), so a hole becomes a loss only on evidence and after a grace, and then with its exact size. Evidence is the receiver's
+//! acknowledgment of bytes that the capture does not hold; without it, time, the budget of waiting bytes, or the end.
+
+use std::net::{IpAddr, SocketAddr};
+
+use bytes::Bytes;
+
+use super::classify::{self, Verdict};
+use super::link::{ACK, FIN, RST, SYN, Segment};
+use super::stream::{Gap, Held, Place, Stream};
+use crate::event::{
+    Close, CloseHow, Confidence, ConnId, Data, Direction, Endpoint, Endpoints, Event, LossCause, Lost, Nanos, Open,
+    Transport,
+};
+
+/// A hole that the receiver acknowledged is a loss after this much capture time and this many packets of the connection, ...
+const ACKED_GRACE: (Nanos, u64) = (Nanos(1_000_000_000), 32);
+/// ... or after this much time alone.
+const ACKED_LIMIT: Nanos = Nanos(10_000_000_000);
+/// A hole that nobody acknowledged (its retransmission may be under way).
+const UNACKED_LIMIT: Nanos = Nanos(60_000_000_000);
+/// How long a reset waits for segments that were overtaken by it.
+const RESET_GRACE: Nanos = Nanos(1_000_000_000);
+/// A connection met in the middle waits this long, or for this many packets, before its first byte is settled.
+const JOIN_GRACE: (Nanos, u64) = (Nanos(1_000_000_000), 64);
+
+/// What the reassembly saw and could not use, and what it gave up. Monotonic.
+#[derive(Default, Clone, Debug)]
+pub(super) struct Counts {
+    pub retransmitted: u64,
+    pub out_of_order: u64,
+    pub conflicting: u64,
+    pub wild: u64,
+    pub lost_bytes: u64,
+    pub snapped_bytes: u64,
+    pub data_bytes: u64,
+    pub connections: u64,
+    pub ignored: u64,
+    pub encrypted: u64,
+}
+
+/// What a push needs from outside.
+pub(super) struct Context<'a> {
+    pub out: &'a mut Vec<Event>,
+    pub counts: &'a mut Counts,
+    /// When the segment was captured, or what time it is.
+    pub at: Nanos,
+    /// How much a connection may hold back, bytes of memory.
+    pub budget: usize,
+    /// Whether what is held back is copied out of its backing (which is then a buffer, and not a mapped file).
+    pub copy: bool,
+}
+
+/// Index of a connection's end: 0 or 1, nothing else.
+type Side = usize;
+
+/// What the table should do after a segment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum After {
+    /// Nothing.
+    Keep,
+    /// The segment belongs to a new connection between the same ends.
+    Restart,
+}
+
+/// One connection. Side 0 is the numerically lower end of its key.
+#[derive(Debug)]
+pub(super) struct Connection {
+    ends: [(IpAddr, u16); 2],
+    sides: [Stream; 2],
+    /// Which side opened the connection, once known.
+    initiator: Option<usize>,
+    first_seen: Nanos,
+    first_sender: usize,
+    pub last_seen: Nanos,
+    packets: u64,
+    id: Option<ConnId>,
+    verdict: Verdict,
+    /// No time of an event goes back.
+    last_event: Nanos,
+    reset: Option<Nanos>,
+    over: bool,
+    /// Whether the table looks at this connection when time passes.
+    pub watched: bool,
+}
+
+impl Connection {
+    /// A connection between two ends, first seen at `at` in a segment from side `sender`.
+    pub(super) fn new(ends: [(IpAddr, u16); 2], sender: usize, at: Nanos) -> Connection {
+        Connection {
+            ends,
+            sides: Default::default(),
+            initiator: None,
+            first_seen: at,
+            first_sender: sender,
+            last_seen: at,
+            packets: 0,
+            id: None,
+            verdict: Verdict::Undecided,
+            last_event: at,
+            reset: None,
+            over: false,
+            watched: false,
+        }
+    }
+
+    /// Whether nothing more is expected of it.
+    pub(super) fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// What is held back, in bytes of memory.
+    pub(super) fn held_cost(&self) -> usize {
+        self.sides.iter().map(|side| side.held_cost).sum()
+    }
+
+    /// Takes a segment from side `from`. `payload` is its captured payload, to be kept.
+    pub(super) fn push(&mut self, segment: &Segment<'_>, from: Side, payload: Bytes, cx: &mut Context<'_>) -> After {
+        self.packets += 1;
+        self.last_seen = self.last_seen.max(cx.at);
+        if segment.flags & SYN != 0 && self.syn(segment, from) == After::Restart {
+            return After::Restart;
+        }
+        if self.verdict == Verdict::Ignored {
+            self.pass_over(segment, from);
+            return After::Keep;
+        }
+        let now = (cx.at, self.packets);
+        let (mine, other) = self.pair(from);
+        if segment.flags & RST != 0 && !mine.is_known() {
+            self.reset = self.reset.or(Some(cx.at));
+            self.advance(cx);
+            return After::Keep;
+        }
+        if !mine.is_known() {
+            mine.join(segment.seq);
+        }
+        let first = segment.seq.wrapping_add(u32::from(segment.flags & SYN != 0));
+        let has_data = segment.wire_len > 0;
+        let Place::At(place) = mine.place(first) else {
+            cx.counts.wild += 1;
+            let another = has_data && (mine.wild(first, segment.wire_len) || self.over);
+            return if another { After::Restart } else { After::Keep };
+        };
+        if has_data && segment.flags & RST == 0 && mine.closed && mine.fin.is_some_and(|fin| place > fin) {
+            return After::Restart;
+        }
+        let after = Self::acknowledged(other, segment, now);
+        if segment.flags & RST != 0 {
+            self.reset = self.reset.or(Some(cx.at));
+        } else {
+            if segment.flags & FIN != 0 {
+                mine.finish(place.saturating_add(u64::from(segment.wire_len)), now);
+            }
+            if has_data {
+                let wire_len = u64::from(segment.wire_len);
+                let held = Held { bytes: payload, wire_len, at: cx.at, after, packets: now.1 };
+                self.data(from, place, held, cx);
+            }
+        }
+        self.advance(cx);
+        After::Keep
+    }
+
+    /// A segment of a connection that nobody wants: only its end matters.
+    fn pass_over(&mut self, segment: &Segment<'_>, from: Side) {
+        self.sides[from].closed |= segment.flags & FIN != 0;
+        self.over |= segment.flags & RST != 0 || self.sides.iter().all(|side| side.closed);
+    }
+
+    fn pair(&mut self, from: Side) -> (&mut Stream, &mut Stream) {
+        let [low, high] = &mut self.sides;
+        if from == 0 { (low, high) } else { (high, low) }
+    }
+
+    /// A SYN: whose connection is it?
+    fn syn(&mut self, segment: &Segment<'_>, from: Side) -> After {
+        let is_answer = segment.flags & ACK != 0;
+        let ignored = self.verdict == Verdict::Ignored;
+        let (mine, other) = self.pair(from);
+        let first = segment.seq.wrapping_add(1);
+        // A SYN that the capture shows late begins what was met in the middle; any other begins a new connection.
+        match mine.isn {
+            Some(isn) if isn == segment.seq => return After::Keep,
+            Some(_) => return After::Restart,
+            None if ignored && !is_answer => return After::Restart,
+            None if ignored => return After::Keep,
+            None if !mine.may_begin_at(first) => return After::Restart,
+            None => {}
+        }
+        mine.isn = Some(segment.seq);
+        mine.begin(first);
+        if is_answer && other.may_begin_at(segment.ack) {
+            other.begin(segment.ack);
+        }
+        self.initiator = self.initiator.or(Some(if is_answer { 1 - from } else { from }));
+        After::Keep
+    }
+
+    /// Notes what the segment acknowledges; gives the position in the other direction, 0 when unknown.
+    fn acknowledged(other: &mut Stream, segment: &Segment<'_>, now: (Nanos, u64)) -> u64 {
+        if segment.flags & ACK == 0 || segment.flags & RST != 0 {
+            return 0;
+        }
+        if !other.started {
+            other.hint(segment.ack);
+        }
+        match other.place(segment.ack) {
+            Place::At(position) => {
+                other.acknowledge(position, now);
+                position
+            }
+            Place::Wild => 0,
+        }
+    }
+
+    fn data(&mut self, from: Side, place: u64, mut held: Held, cx: &mut Context<'_>) {
+        let (mine, other) = self.pair(from);
+        if mine.started && place.saturating_add(held.wire_len) <= mine.next {
+            cx.counts.retransmitted += 1;
+            return;
+        }
+        if mine.started && mine.is_clear() && place <= mine.next && other.has_passed(held.after) {
+            held.skip(mine.next - place);
+            self.deliver(from, held, cx);
+            return;
+        }
+        cx.counts.out_of_order += u64::from(place > mine.next);
+        if cx.copy {
+            held.bytes = Bytes::copy_from_slice(&held.bytes);
+        }
+        cx.counts.conflicting += u64::from(mine.hold(place, held));
+    }
+
+    /// Hands on whatever can be, and decides about holes. Called after each segment, and when time passes.
+    pub(super) fn advance(&mut self, cx: &mut Context<'_>) {
+        if self.packets >= JOIN_GRACE.1 || cx.at.since(self.first_seen) >= JOIN_GRACE.0 {
+            self.sides.iter_mut().filter(|side| side.is_known()).for_each(Stream::settle);
+        }
+        self.drain(cx);
+        while let Some((side, gap)) = self.loss(cx) {
+            self.lose(side, gap, cx);
+            self.drain(cx);
+        }
+        if self.reset.is_some_and(|at| cx.at.since(at) >= RESET_GRACE) {
+            self.end(CloseHow::Reset, cx);
+        }
+        let waits = |side: &Stream| !side.is_clear() || side.gap().is_some() || (side.is_known() && !side.started);
+        self.watched = !self.over && (self.reset.is_some() || self.sides.iter().any(waits));
+    }
+
+    fn drain(&mut self, cx: &mut Context<'_>) {
+        loop {
+            let mut moved = false;
+            for from in [0, 1] {
+                loop {
+                    let (mine, other) = self.pair(from);
+                    let Some(held) = mine.take_next(|after| other.has_passed(after)) else { break };
+                    self.deliver(from, held, cx);
+                    moved = true;
+                }
+            }
+            if !moved {
+                break;
+            }
+        }
+        for from in [0, 1] {
+            let side = &mut self.sides[from];
+            if !side.closed && side.started && side.fin.is_some_and(|fin| side.next >= fin) {
+                side.closed = true;
+                self.close(Some(from), CloseHow::Finished, self.last_seen, cx);
+            }
+        }
+        self.over |= self.sides.iter().all(|side| side.closed);
+    }
+
+    /// A hole that is a loss by now.
+    fn loss(&self, cx: &Context<'_>) -> Option<(Side, Gap)> {
+        let over_budget = self.held_cost() > cx.budget;
+        let due = |gap: &Gap| {
+            let waited = cx.at.since(gap.since.0);
+            let packets = self.packets.saturating_sub(gap.since.1);
+            let acked = gap.acked && (waited >= ACKED_LIMIT || (waited >= ACKED_GRACE.0 && packets >= ACKED_GRACE.1));
+            over_budget || acked || waited >= UNACKED_LIMIT
+        };
+        self.oldest_gap().filter(|(_, gap)| due(gap))
+    }
+
+    fn oldest_gap(&self) -> Option<(Side, Gap)> {
+        let gaps = self.sides.iter().enumerate().filter_map(|(side, stream)| stream.gap().map(|gap| (side, gap)));
+        gaps.min_by_key(|(_, gap)| gap.since)
+    }
+
+    fn lose(&mut self, from: Side, gap: Gap, cx: &mut Context<'_>) {
+        let len = gap.end.saturating_sub(self.sides[from].next);
+        self.decide(from, &[], cx);
+        self.lost(from, len, LossCause::PacketMissing, cx.at, cx);
+        self.sides[from].advance(len);
+    }
+
+    fn deliver(&mut self, from: Side, held: Held, cx: &mut Context<'_>) {
+        let cut = held.wire_len - held.bytes.len() as u64;
+        self.decide(from, &held.bytes, cx);
+        let at = self.clock(held.at);
+        let captured = held.bytes.len() as u64;
+        if captured > 0 && self.verdict != Verdict::Ignored {
+            let (conn, direction) = (self.open(cx), self.direction(from));
+            let offset = self.sides[from].offset(self.sides[from].next);
+            cx.counts.data_bytes += captured;
+            cx.out.push(Event::Data(Data { conn, at, direction, offset, bytes: held.bytes }));
+        }
+        self.sides[from].advance(captured);
+        if cut > 0 {
+            self.lost(from, cut, LossCause::Snapped, at, cx);
+            self.sides[from].advance(cut);
+        }
+    }
+
+    fn lost(&mut self, from: Side, len: u64, cause: LossCause, at: Nanos, cx: &mut Context<'_>) {
+        if self.verdict == Verdict::Ignored {
+            return;
+        }
+        match cause {
+            LossCause::Snapped => cx.counts.snapped_bytes += len,
+            _ => cx.counts.lost_bytes += len,
+        }
+        let (conn, direction, at) = (self.open(cx), self.direction(from), self.clock(at));
+        let offset = self.sides[from].offset(self.sides[from].next);
+        cx.out.push(Event::Lost(Lost { conn, at, direction, offset, len, cause }));
+    }
+
+    /// Looks at the first bytes of a connection: is it one that anybody wants?
+    fn decide(&mut self, from: Side, bytes: &[u8], cx: &mut Context<'_>) {
+        if self.verdict != Verdict::Undecided {
+            return;
+        }
+        let seen_open = self.began() && self.sides[from].offset(self.sides[from].next) == 0;
+        self.verdict = classify::verdict(bytes, seen_open);
+        self.initiator = self.initiator.or_else(|| Some(self.guess_initiator(from, bytes)));
+        match self.verdict {
+            Verdict::Kept | Verdict::Undecided => return,
+            Verdict::Ignored => cx.counts.ignored += 1,
+            Verdict::Encrypted => cx.counts.encrypted += 1,
+        }
+        self.verdict = Verdict::Ignored;
+        self.sides.iter_mut().for_each(Stream::clear);
+    }
+
+    fn guess_initiator(&self, from: Side, bytes: &[u8]) -> usize {
+        if let Some(is_client) = classify::speaks_as_client(bytes) {
+            return if is_client { from } else { 1 - from };
+        }
+        match classify::server_port(self.ends[0].1, self.ends[1].1) {
+            Some(server) => 1 - server,
+            None => self.first_sender,
+        }
+    }
+
+    fn direction(&self, from: Side) -> Direction {
+        if self.initiator == Some(from) { Direction::Sent } else { Direction::Received }
+    }
+
+    fn clock(&mut self, at: Nanos) -> Nanos {
+        self.last_event = self.last_event.max(at);
+        self.last_event
+    }
+
+    /// The connection's id; its first use tells the pipeline that it exists.
+    fn open(&mut self, cx: &mut Context<'_>) -> ConnId {
+        if let Some(id) = self.id {
+            return id;
+        }
+        cx.counts.connections += 1;
+        let id = ConnId(cx.counts.connections);
+        self.id = Some(id);
+        let local = self.initiator.unwrap_or(0);
+        let end = |side: usize| self.ends.get(side).map(|&(ip, port)| Endpoint::Inet(SocketAddr::new(ip, port)));
+        let endpoints = Some(Endpoints { local: end(local), remote: end(1 - local), confidence: Confidence::Certain });
+        let mid_stream = !self.began();
+        cx.out.push(Event::Open(Open {
+            conn: id,
+            at: self.first_seen,
+            owner: None,
+            endpoints,
+            transport: Transport::Plain,
+            mid_stream,
+        }));
+        id
+    }
+
+    /// Whether either SYN was seen: each says where both streams begin.
+    fn began(&self) -> bool {
+        self.sides.iter().any(|side| side.isn.is_some())
+    }
+
+    fn close(&mut self, from: Option<usize>, how: CloseHow, at: Nanos, cx: &mut Context<'_>) {
+        let at = self.clock(at);
+        let direction = from.map(|from| self.direction(from));
+        if let Some(conn) = self.id {
+            cx.out.push(Event::Close(Close { conn, at, direction, how }));
+        }
+    }
+
+    /// Ends the connection: what waits is handed on, with its holes.
+    pub(super) fn end(&mut self, how: CloseHow, cx: &mut Context<'_>) {
+        self.sides.iter_mut().filter(|side| side.is_known()).for_each(Stream::settle);
+        self.drain(cx);
+        while let Some((side, gap)) = self.oldest_gap() {
+            self.lose(side, gap, cx);
+            self.drain(cx);
+        }
+        // Whatever still waits names bytes of the other direction that never were: forged, and harmless.
+        for from in [0, 1] {
+            while let Some(held) = self.sides[from].take_next(|_| true) {
+                self.deliver(from, held, cx);
+            }
+        }
+        if !self.over {
+            let how = if self.reset.is_some() { CloseHow::Reset } else { how };
+            self.close(None, how, self.reset.unwrap_or(self.last_seen), cx);
+        }
+        self.over = true;
+        self.watched = false;
+    }
+}

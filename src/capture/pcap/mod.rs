@@ -1,0 +1,20 @@
+//! Packets as a source: capture files and live interfaces.
+//!
+//! Frames are decoded ([`link`]), TCP streams put together ([`table`], [`connection`], [`stream`]), and handed on as [`Event`]s.
+//! Packets exist only under this module. It must not know BPF, processes or HTTP (beyond telling it from other protocols by
+//! the first bytes, [`classify`]). Bytes of a mapped file are never copied on their way to an event.
+
+mod classify;
+mod connection;
+mod field;
+mod file;
+mod filter;
+mod format;
+mod fragment;
+mod glob;
+mod input;
+mod link;
+mod stream;
+mod table;
+
+pub use file::{FileSource, Options};

@@ -1,0 +1,301 @@
+//! Events in, parts of exchanges out: per connection the order of bytes, their holes and ends, and who owns it.
+//!
+//! Must not know packets, TLS, processes or what HTTP means; the bytes go to one [`http::Connection`] each. It holds no
+//! state across connections, so that workers can share them out by connection.
+//!
+//! Surprising fact: data that comes ahead of its place waits a moment for what is missing, because sources with several
+//! queues swap neighbours; only then it is a hole.
+
+mod order;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::mem;
+
+use crate::event::{Close, CloseHow, ConnId, Direction, Event, Nanos, Open, Transport};
+use crate::http::{self, Part};
+
+use order::{Order, Piece};
+
+/// What a connection is, for those who get its parts.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ConnInfo {
+    /// As it was opened; endpoints are kept up to date.
+    pub open: Open,
+    /// The direction that carries requests, once that is known.
+    pub client: Option<Direction>,
+}
+
+/// Limits of the stage.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Bounds {
+    /// Limits inside each connection.
+    pub http: http::Bounds,
+    /// Connections held at a time. For one more, the one that was quiet longest is given up.
+    pub max_connections: usize,
+    /// A connection without bytes for so long is given up at the next tick.
+    pub idle: Nanos,
+    /// Bytes of one direction that may wait for bytes before them.
+    pub max_early_bytes: usize,
+    /// Pieces of one direction that may wait for bytes before them.
+    pub max_early_pieces: usize,
+    /// How long a piece may wait for bytes before it.
+    pub early_hold: Nanos,
+}
+
+impl Default for Bounds {
+    fn default() -> Bounds {
+        Bounds {
+            http: http::Bounds::default(),
+            max_connections: 100_000,
+            idle: Nanos(3_600_000_000_000),
+            max_early_bytes: 1 << 20,
+            max_early_pieces: 64,
+            early_hold: Nanos(200_000_000),
+        }
+    }
+}
+
+/// The stage.
+#[derive(Debug)]
+pub struct Stage {
+    bounds: Bounds,
+    conns: HashMap<ConnId, Conn>,
+    /// Connections by the time of their last event, oldest first; the number keeps equal times apart.
+    quiet: BTreeMap<(Nanos, u64), ConnId>,
+    next_turn: u64,
+    /// Connections in which something waits for a tick.
+    holding: HashSet<ConnId>,
+    /// Connections that ended with the last event; they are known until the next one.
+    ended: Vec<ConnId>,
+    counters: Counters,
+    http_counters: http::Counters,
+}
+
+#[derive(Debug)]
+struct Conn {
+    info: ConnInfo,
+    http: http::Connection,
+    orders: [Order; 2],
+    /// Its place in `Stage::quiet`.
+    turn: (Nanos, u64),
+    over: bool,
+}
+
+#[derive(Clone, Copy, Default, Debug)]
+struct Counters {
+    connections: u64,
+    unopened: u64,
+    evicted_idle: u64,
+    evicted_full: u64,
+    duplicate_bytes: u64,
+    reordered_pieces: u64,
+    after_end_bytes: u64,
+}
+
+impl Stage {
+    /// An empty stage.
+    pub fn new(bounds: Bounds) -> Stage {
+        Stage {
+            bounds,
+            conns: HashMap::new(),
+            quiet: BTreeMap::new(),
+            next_turn: 0,
+            holding: HashSet::new(),
+            ended: Vec::new(),
+            counters: Counters::default(),
+            http_counters: http::Counters::default(),
+        }
+    }
+
+    /// Takes an event; the parts it completes are added to `out`.
+    pub fn push(&mut self, event: Event, out: &mut Vec<Part>) {
+        for conn in mem::take(&mut self.ended) {
+            self.forget(conn);
+        }
+        match event {
+            Event::Open(open) => self.open(open, out),
+            Event::Endpoints { conn, endpoints, .. } => {
+                if let Some(conn) = self.conns.get_mut(&conn) {
+                    conn.info.open.endpoints = Some(endpoints);
+                }
+            }
+            Event::Data(data) => {
+                let piece = Piece::Data(data.bytes);
+                self.place(data.conn, data.direction, data.at, data.offset, piece, out);
+            }
+            Event::Lost(lost) => {
+                self.place(lost.conn, lost.direction, lost.at, lost.offset, Piece::Lost(lost.len), out);
+            }
+            Event::Close(close) => self.close(&close, out),
+            Event::Tick(at) => self.tick(at, out),
+            Event::Process(_) => {}
+        }
+    }
+
+    /// What a connection is. Known until the event after the one that ended it.
+    pub fn info(&self, conn: ConnId) -> Option<&ConnInfo> {
+        self.conns.get(&conn).map(|conn| &conn.info)
+    }
+
+    /// How many connections are held.
+    pub fn connections(&self) -> usize {
+        self.conns.len()
+    }
+
+    /// Every count of this stage and of the decoders in it, by name.
+    pub fn counters(&self) -> Vec<(&'static str, u64)> {
+        let own = &self.counters;
+        let mut named = vec![
+            ("connections", own.connections),
+            ("unopened_connections", own.unopened),
+            ("connections_evicted_idle", own.evicted_idle),
+            ("connections_evicted_full", own.evicted_full),
+            ("duplicate_bytes", own.duplicate_bytes),
+            ("reordered_pieces", own.reordered_pieces),
+            ("after_end_bytes", own.after_end_bytes),
+        ];
+        named.extend(self.http_counters.named());
+        named
+    }
+
+    fn open(&mut self, open: Open, out: &mut Vec<Part>) {
+        if let Some(known) = self.conns.get_mut(&open.conn) {
+            // A source that learns more may say it again.
+            known.info.open = open;
+            return;
+        }
+        if self.conns.len() >= self.bounds.max_connections.max(1)
+            && let Some((_, &oldest)) = self.quiet.first_key_value()
+        {
+            self.counters.evicted_full += 1;
+            self.end(oldest, open.at, CloseHow::Idle, out);
+            // Its parts' connection stays known until the next event.
+        }
+        let (id, at) = (open.conn, open.at);
+        let turn = self.next_turn(at);
+        self.counters.connections += 1;
+        self.quiet.insert(turn, id);
+        let http = http::Connection::new(id, open.mid_stream);
+        let info = ConnInfo { open, client: None };
+        self.conns.insert(id, Conn { info, http, orders: Default::default(), turn, over: false });
+    }
+
+    fn place(&mut self, id: ConnId, direction: Direction, at: Nanos, offset: u64, piece: Piece, out: &mut Vec<Part>) {
+        if !self.conns.contains_key(&id) {
+            // A tape cut at its beginning, or a connection given up: it goes on as one met in the middle.
+            self.counters.unopened += 1;
+            let transport = Transport::Plain;
+            self.open(Open { conn: id, at, owner: None, endpoints: None, transport, mid_stream: true }, out);
+        }
+        self.touch(id, at);
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        if conn.over {
+            self.counters.after_end_bytes += piece.len();
+            return;
+        }
+        let order = &mut conn.orders[direction.index()];
+        self.counters.duplicate_bytes += order.put(at, offset, piece, conn.info.open.mid_stream);
+        if order.is_early() {
+            self.counters.reordered_pieces += 1;
+        }
+        self.drain(id, direction, at, false, out);
+    }
+
+    /// Hands what is in order to the decoder. `must`: nothing waits any more.
+    fn drain(&mut self, id: ConnId, direction: Direction, now: Nanos, must: bool, out: &mut Vec<Part>) {
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let mut output = http::Output { parts: out, counters: &mut self.http_counters, bounds: &self.bounds.http };
+        while let Some((at, piece)) = conn.orders[direction.index()].next(now, must, &self.bounds) {
+            match piece {
+                Piece::Data(bytes) => conn.http.push(direction, at, bytes, &mut output),
+                Piece::Lost(len) => conn.http.gap(direction, at, len, &mut output),
+            }
+        }
+        conn.info.client = conn.http.client();
+        if conn.http.is_holding() || conn.orders.iter().any(Order::is_early) {
+            self.holding.insert(id);
+        } else {
+            self.holding.remove(&id);
+        }
+    }
+
+    fn close(&mut self, close: &Close, out: &mut Vec<Part>) {
+        match close.direction {
+            None => self.end(close.conn, close.at, close.how, out),
+            Some(direction) => {
+                self.drain(close.conn, direction, close.at, true, out);
+                let Some(conn) = self.conns.get_mut(&close.conn) else { return };
+                let mut output =
+                    http::Output { parts: out, counters: &mut self.http_counters, bounds: &self.bounds.http };
+                conn.http.close(Some(direction), close.at, close.how, &mut output);
+                conn.info.client = conn.http.client();
+                let order = &mut conn.orders[direction.index()];
+                order.over = true;
+                if conn.orders.iter().all(|order| order.over) {
+                    self.end(close.conn, close.at, close.how, out);
+                }
+            }
+        }
+    }
+
+    /// Ends a connection; it stays known until the next event.
+    fn end(&mut self, id: ConnId, at: Nanos, how: CloseHow, out: &mut Vec<Part>) {
+        // The client's bytes first: the other direction answers them.
+        let client = self.conns.get(&id).and_then(|conn| conn.info.client).unwrap_or(Direction::Sent);
+        for direction in [client, client.opposite()] {
+            self.drain(id, direction, at, true, out);
+        }
+        let Some(conn) = self.conns.get_mut(&id).filter(|conn| !conn.over) else { return };
+        let mut output = http::Output { parts: out, counters: &mut self.http_counters, bounds: &self.bounds.http };
+        conn.http.close(None, at, how, &mut output);
+        conn.info.client = conn.http.client();
+        conn.over = true;
+        self.quiet.remove(&conn.turn);
+        self.holding.remove(&id);
+        self.ended.push(id);
+    }
+
+    fn tick(&mut self, at: Nanos, out: &mut Vec<Part>) {
+        let mut holding: Vec<ConnId> = self.holding.iter().copied().collect();
+        holding.sort_unstable();
+        for id in holding {
+            for direction in [Direction::Sent, Direction::Received] {
+                self.drain(id, direction, at, false, out);
+            }
+            let Some(conn) = self.conns.get_mut(&id) else { continue };
+            let mut output = http::Output { parts: out, counters: &mut self.http_counters, bounds: &self.bounds.http };
+            conn.http.tick(at, &mut output);
+            if !conn.http.is_holding() && !conn.orders.iter().any(Order::is_early) {
+                self.holding.remove(&id);
+            }
+        }
+        while let Some((&(last, _), &id)) = self.quiet.first_key_value() {
+            if at.since(last) <= self.bounds.idle {
+                break;
+            }
+            self.counters.evicted_idle += 1;
+            self.end(id, at, CloseHow::Idle, out);
+        }
+    }
+
+    fn touch(&mut self, id: ConnId, at: Nanos) {
+        let turn = self.next_turn(at);
+        let Some(conn) = self.conns.get_mut(&id).filter(|conn| !conn.over) else { return };
+        // Moving a connection to the back at every event would cost more than its decoding; a second is fine enough.
+        if at.since(conn.turn.0) < Nanos(1_000_000_000) {
+            return;
+        }
+        self.quiet.remove(&conn.turn);
+        conn.turn = turn;
+        self.quiet.insert(turn, id);
+    }
+
+    fn next_turn(&mut self, at: Nanos) -> (Nanos, u64) {
+        self.next_turn += 1;
+        (at, self.next_turn)
+    }
+
+    fn forget(&mut self, id: ConnId) {
+        self.conns.remove(&id);
+    }
+}

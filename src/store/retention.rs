@@ -1,0 +1,124 @@
+//! Keeps the database within a time and a size.
+
+use std::collections::{HashSet, VecDeque};
+use std::path::Path;
+
+use duckdb::{Connection, params};
+
+use super::StoreError;
+use super::blobs;
+use super::rows::{append_all, hugeint, signed};
+use crate::event::Nanos;
+
+/// Chains of messages that are at hand while pruning.
+const RECENT_CHAINS: usize = 64;
+
+/// What is kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Keep {
+    /// Calls younger than this; `None` for any age.
+    pub max_age: Option<Nanos>,
+    /// The newest calls up to about this size of the file; `None` for any size.
+    pub max_bytes: Option<u64>,
+}
+
+/// What was deleted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Pruned {
+    /// How many calls.
+    pub calls: u64,
+    /// How many turns.
+    pub turns: u64,
+}
+
+pub(super) fn prune(
+    connection: &Connection,
+    path: Option<&Path>,
+    keep: &Keep,
+    now: Nanos,
+) -> Result<Pruned, StoreError> {
+    let by_age = keep.max_age.map(|age| signed(now.0.saturating_sub(age.0)));
+    let by_size = match (keep.max_bytes, path) {
+        (Some(max), Some(path)) => cut_by_size(connection, path, max)?,
+        _ => None,
+    };
+    let Some(before) = by_age.max(by_size) else { return Ok(Pruned::default()) };
+    connection.execute_batch("BEGIN")?;
+    match delete_before(connection, before) {
+        Ok(pruned) => {
+            connection.execute_batch("COMMIT")?;
+            if pruned != Pruned::default() {
+                connection.execute_batch("CHECKPOINT")?;
+            }
+            Ok(pruned)
+        }
+        Err(error) => {
+            let _ = connection.execute_batch("ROLLBACK");
+            Err(error)
+        }
+    }
+}
+
+/// The start time before which calls go so that the rest fits: each call's share of the file is taken as equal.
+fn cut_by_size(connection: &Connection, path: &Path, max: u64) -> Result<Option<i64>, StoreError> {
+    connection.execute_batch("CHECKPOINT")?;
+    let size = std::fs::metadata(path).map(|found| found.len()).unwrap_or(0);
+    if size <= max {
+        return Ok(None);
+    }
+    let calls: i64 = connection.query_row("SELECT count(*) FROM calls", [], |row| row.get(0))?;
+    let kept = (calls as f64 * (max as f64 * 0.9) / size as f64) as i64;
+    let cut = connection.query_row(
+        "SELECT min(started_ns) FROM (SELECT started_ns FROM calls ORDER BY started_ns DESC LIMIT ?)",
+        params![kept.max(0)],
+        |row| row.get::<_, Option<i64>>(0),
+    )?;
+    Ok(Some(cut.unwrap_or(i64::MAX)))
+}
+
+fn delete_before(connection: &Connection, before: i64) -> Result<Pruned, StoreError> {
+    let calls = connection.execute("DELETE FROM calls WHERE started_ns < ?", params![before])?;
+    let turns = connection.execute(
+        "DELETE FROM turns WHERE coalesce(ended_ns, started_ns) < ? AND status <> 'in_progress'",
+        params![before],
+    )?;
+    connection.execute("DELETE FROM findings WHERE at_ns < ?", params![before])?;
+    // Bytes that a kept call needs, directly or as the base of a difference, stay.
+    connection.execute_batch(
+        "DELETE FROM blobs WHERE id NOT IN (
+            WITH RECURSIVE needed(id) AS (
+                SELECT unnest([request_blob, response_blob, chain_blob, tools_blob, detail_blob]) FROM calls
+                UNION SELECT base FROM blobs JOIN needed USING (id) WHERE base IS NOT NULL
+            ) SELECT id FROM needed WHERE id IS NOT NULL);
+         DELETE FROM images WHERE image NOT IN (
+            SELECT image FROM calls WHERE image IS NOT NULL UNION SELECT image FROM turns WHERE image IS NOT NULL)
+            AND at_ns < (SELECT coalesce(min(started_ns), 0) FROM calls);",
+    )?;
+    if calls > 0 {
+        delete_unused_messages(connection)?;
+    }
+    Ok(Pruned { calls: calls as u64, turns: turns as u64 })
+}
+
+/// Deletes messages that no kept call has in its conversation.
+fn delete_unused_messages(connection: &Connection) -> Result<(), StoreError> {
+    let chains: Vec<i64> = connection
+        .prepare("SELECT DISTINCT chain_blob FROM calls WHERE chain_blob IS NOT NULL ORDER BY 1")?
+        .query_map([], |row| row.get(0))?
+        .collect::<duckdb::Result<_>>()?;
+    let mut kept: HashSet<u128> = HashSet::new();
+    // A chain's base is an earlier chain, mostly a recent one.
+    let mut recent: VecDeque<(i64, Vec<u8>)> = VecDeque::new();
+    for chain in chains {
+        let known = |id: i64| recent.iter().find(|(known, _)| *known == id).map(|(_, bytes)| bytes.as_slice());
+        let bytes = blobs::load_with(connection, chain, known)?;
+        kept.extend(blobs::chain_keys(&bytes));
+        recent.push_front((chain, bytes));
+        recent.truncate(RECENT_CHAINS);
+    }
+    connection.execute_batch("CREATE OR REPLACE TEMP TABLE kept (key HUGEINT)")?;
+    let keys: Vec<u128> = kept.into_iter().collect();
+    append_all(connection, "kept", &keys, |appender, key| appender.append_row([hugeint(*key)]))?;
+    connection.execute_batch("DELETE FROM messages WHERE key NOT IN (SELECT key FROM kept); DROP TABLE kept")?;
+    Ok(())
+}

@@ -1,0 +1,117 @@
+//! Which calls are housekeeping: kept and marked, in no turn.
+//!
+//! A rule must hold for calls of agents nobody has seen, and must never take a person's own question for housekeeping.
+//! So instructions to make a title count only in a system message of a call that offers no tools, and a user message
+//! counts only by a sentence that a known agent writes (`profile` holds those).
+
+use serde_json::Value;
+
+use crate::wire::{Call, Content, Message, Role};
+
+use super::profile;
+
+/// Why a call is auxiliary.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Why {
+    /// Not a conversation: embeddings, token counts, moderation, MCP.
+    Operation,
+    /// It asks for one token, or for no answer at all (a warm-up): a probe.
+    Probe,
+    /// A title, a topic, a routing decision, a check: a side call.
+    SideCall,
+    /// It summarises the conversation, so that it can go on shorter.
+    Summary,
+}
+
+/// Decides on one call.
+pub(super) fn why(call: &Call) -> Option<Why> {
+    if !call.operation.is_conversation() {
+        return Some(Why::Operation);
+    }
+    if is_probe(call) {
+        return Some(Why::Probe);
+    }
+    let ask = last_user_text(call);
+    let ask = ask.trim_start();
+    if starts_with_any(ask, profile::SUMMARY_REQUESTS) || contains_any(head(ask, 600), profile::SUMMARY_SENTENCES) {
+        return Some(Why::Summary);
+    }
+    if starts_with_any(ask, profile::SIDE_REQUESTS) {
+        return Some(Why::SideCall);
+    }
+    let system = system_head(call);
+    if contains_any(&system, profile::SUMMARY_SYSTEMS) && call.tools_offered.is_empty() {
+        return Some(Why::Summary);
+    }
+    if contains_any(&system, profile::MONITOR_SYSTEMS)
+        || call.tools_offered.is_empty() && contains_any(&system, profile::SIDE_SYSTEMS)
+    {
+        return Some(Why::SideCall);
+    }
+    None
+}
+
+fn is_probe(call: &Call) -> bool {
+    let number = |key: &str| call.parameters.get(key).and_then(Value::as_u64);
+    let nested = |outer: &str, key: &str| call.parameters.get(outer).and_then(|o| o.get(key)).and_then(Value::as_u64);
+    let limit = number("max_tokens")
+        .or_else(|| number("max_completion_tokens"))
+        .or_else(|| number("max_output_tokens"))
+        .or_else(|| number("maxOutputTokens"))
+        .or_else(|| nested("generationConfig", "maxOutputTokens"))
+        .or_else(|| nested("generation_config", "max_output_tokens"))
+        .or_else(|| nested("options", "num_predict"));
+    limit == Some(1) || call.parameters.get("generate") == Some(&Value::Bool(false))
+}
+
+/// The text that the call ends with, when a user says it.
+fn last_user_text(call: &Call) -> &str {
+    let Some(last) = call.messages.iter().rev().find(|message| message.role != Role::System) else { return "" };
+    if last.role != Role::User {
+        return "";
+    }
+    last_text(last)
+}
+
+fn last_text(message: &Message) -> &str {
+    let texts = message.content.iter().rev().filter_map(|content| match content {
+        Content::Text { text } if !text.trim_start().starts_with("<system-reminder>") => Some(text.as_str()),
+        _ => None,
+    });
+    texts.into_iter().next().unwrap_or_default()
+}
+
+/// The first part of the system messages, in lower case.
+fn system_head(call: &Call) -> String {
+    let mut text = String::new();
+    for message in call.messages.iter().take_while(|message| message.role == Role::System) {
+        for content in &message.content {
+            if let Content::Text { text: part } = content {
+                text.push_str(head(part, 2_000));
+                text.push('\n');
+            }
+            if text.len() > 6_000 {
+                break;
+            }
+        }
+    }
+    text.make_ascii_lowercase();
+    text
+}
+
+/// At most the first `len` bytes, cut at a character.
+fn head(text: &str, len: usize) -> &str {
+    let mut len = len.min(text.len());
+    while !text.is_char_boundary(len) {
+        len -= 1;
+    }
+    text.get(..len).unwrap_or_default()
+}
+
+fn starts_with_any(text: &str, prefixes: &[&str]) -> bool {
+    prefixes.iter().any(|prefix| text.starts_with(prefix))
+}
+
+fn contains_any(text: &str, parts: &[&str]) -> bool {
+    parts.iter().any(|part| text.contains(part))
+}

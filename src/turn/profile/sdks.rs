@@ -1,0 +1,5 @@
+//! Libraries that programs make calls with.
+
+use super::Profile;
+
+pub(super) const SDKS: &[Profile] = &[];

@@ -1,0 +1,112 @@
+//! What agents write when they ask the model for something in their own name. Sentences are lower case where they are
+//! looked for in system messages, and as sent where they begin a user message.
+
+/// Beginnings of user messages that ask for a summary to go on from.
+pub(in crate::turn) const SUMMARY_REQUESTS: &[&str] = &[
+    "Your task is to create a detailed summary of",
+    "CRITICAL: Respond with TEXT ONLY. Do NOT call any tools.",
+    "You are performing a CONTEXT CHECKPOINT COMPACTION",
+    "First, reason in your scratchpad. Then, generate the <state_snapshot>.",
+    "Provide a detailed prompt for continuing our conversation above",
+    "Provide a detailed but concise summary of our conversation above",
+    "Summarize our conversation so far",
+    "*Briefly* summarize this partial conversation about programming",
+    "The current conversation is rapidly running out of context",
+    "Please provide a detailed summary of the conversation so far",
+    "Create a structured handoff summary",
+    "Create a structured checkpoint summary",
+    "Create a new anchored summary from the conversation history",
+    "Update the anchored summary below",
+];
+
+/// Sentences near the beginning of such a user message.
+pub(in crate::turn) const SUMMARY_SENTENCES: &[&str] = &[
+    "create a detailed summary of the conversation so far",
+    "Create a handoff summary for another LLM that will resume the task",
+    "generate the <state_snapshot>",
+];
+
+/// Parts of system messages of calls that summarise a conversation.
+pub(in crate::turn) const SUMMARY_SYSTEMS: &[&str] = &[
+    "tasked with summarizing conversations",
+    "you are the component that summarizes internal chat history",
+    "context summarization assistant",
+    "anchored context summarization",
+    "you are a summarization agent creating",
+    "context compression",
+];
+
+/// Beginnings of user messages that ask for something that is not the person's question.
+pub(in crate::turn) const SIDE_REQUESTS: &[&str] = &[
+    "Generate a title for this conversation",
+    "Please write a 5-10 word title for the following conversation",
+    "Generate a concise title for this conversation",
+    "Generate a concise, sentence-case title",
+    "Generate a short title for",
+    "Generate a short session title",
+    "Generate a concise chat title",
+    "Create a concise title for",
+    "Analyze *only* the content and structure of your immediately preceding response",
+    "[SUGGESTION MODE:",
+    "Describe your most recent action in",
+    "Based on the conversation so far, provide a concise description of this session",
+    "Based on this conversation, generate a short",
+    "<policy_spec>",
+    "The user stepped away and is coming back.",
+    "Extract any file paths that this command reads or modifies",
+    "Summarize this coding conversation in under 50 characters",
+    "Warmup",
+    "The following is the text to summarize:",
+    "Please analyze the conversation history to determine the possibility that the conversation is stuck",
+    "### Task:\nGenerate a concise",
+    "### Task:\nGenerate 1-3 broad tags",
+    "### Task:\nSuggest 3-5 relevant follow-up",
+];
+
+/// Parts of system messages of calls without tools.
+pub(in crate::turn) const SIDE_SYSTEMS: &[&str] = &[
+    "you are a title generator",
+    "title generator",
+    "generate a short title",
+    "generate a concise title",
+    "generate a concise, sentence-case title",
+    "generate concise titles",
+    "generate a title for",
+    "generate a brief title",
+    "generate short titles",
+    "generate short, descriptive titles",
+    "create a short title",
+    "create concise titles",
+    "you create titles",
+    "write a short title",
+    "write a 5-10 word title",
+    "conversation title",
+    "session title",
+    "short, descriptive title",
+    "title for this coding session",
+    "coming up with a succinct title",
+    "analyze if this message indicates a new conversation topic",
+    "summarize this coding conversation",
+    "analyze this message and come up with a single positive",
+    "determine if this message",
+    "your task is to process bash commands that an ai coding agent wants to run",
+    "extract any file paths that this command reads",
+    "you are an expert software engineer that generates concise",
+    "generates concise, one-line git commit messages",
+    "you are a specialized task routing ai",
+    "you are a strategic task router",
+    "task routing ai",
+    "analyze the complexity of the user's request",
+    "you are an expert ai diagnostician",
+    "loop detection",
+    "generate a filename slug",
+    "kebab-case name",
+    "give the session a name",
+    "you are a helpful ai assistant tasked with summarizing tool use",
+    "write a short, present-tense",
+    "describe what the agent is doing",
+];
+
+/// Parts of system messages of calls that watch over an agent, with tools or without.
+pub(in crate::turn) const MONITOR_SYSTEMS: &[&str] =
+    &["you are a security monitor for", "you are judging one planned coding-agent action", "safety monitor for"];

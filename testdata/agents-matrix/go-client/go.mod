@@ -1,0 +1,3 @@
+module heron-go-client
+
+go 1.21

@@ -1,0 +1,162 @@
+#!/usr/bin/env python3
+"""Runs the real agents under heron, compares every call with the scripted server's record, and writes the matrix.
+
+    matrix.py --heron PATH [--out docs/agents.md] [--agents a,b,...] [--modes exec,attach] [--results FILE.jsonl] [--keep DIR]
+
+Needs root (BPF, network namespaces). Installs what is missing (install.sh). Exit 1 when an agent that completed its turn was
+not seen completely. `--results` adds to a file, and takes what is not run now from it, so that one agent can be repeated.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from agents import AGENTS, HERE, pinned_version
+
+EXEC = ["exec", "--no-console", "--json", "{dir}/calls.jsonl", "--"]
+ATTACH = ["attach", "{pid}", "--tree", "--no-console", "--json", "{dir}/calls.jsonl"]
+
+
+def run(command, **more):
+    return subprocess.run(command, capture_output=True, text=True, **more)
+
+
+def one(name, mode, heron, keep):
+    """One run: what the agent did, what heron saw, and how the two agree."""
+    directory = Path(keep or tempfile.mkdtemp(prefix="heron-matrix-")) / f"{name}-{mode}"
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    how = [] if mode == "exec" else ["--attach"]
+    wrapper = [heron, *(EXEC if mode == "exec" else ATTACH)]
+    ran = run([str(HERE / "run.sh"), name, "--keep", str(directory), "--result", str(directory / "result.json"), *how, "--", *wrapper])
+    result = json.loads((directory / "result.json").read_text()) if (directory / "result.json").exists() else {"complete": False, "error": ran.stderr[-300:]}
+    calls = directory / "calls.jsonl"
+    summary = {"expected": result.get("calls", 0), "paired": 0, "fidelity": 0.0, "differences": None}
+    if calls.exists() and result.get("calls"):
+        # What began before heron was there cannot be seen from its beginning: those calls may be missing or flagged.
+        lenient = [] if mode == "exec" else ["--allow-missing", str(begun_before(directory)), "--attached"]
+        check = run([sys.executable, str(HERE.parent / "check_record.py"), "--record", str(directory / "record.jsonl"), "--calls", str(calls),
+                     "--json", str(directory / "check.json"), "--turns", "--require-process", *lenient])
+        (directory / "check.txt").write_text(check.stdout + check.stderr)
+        if (directory / "check.json").exists():
+            summary = json.loads((directory / "check.json").read_text())
+        summary["said"] = check.stdout.strip().splitlines()[:6]
+    row = {"agent": name, "mode": mode, **result, "check": summary, "stacks": stacks(calls)}
+    if not keep:
+        shutil.rmtree(directory.parent, ignore_errors=True)
+    return row
+
+
+def begun_before(directory):
+    """How many calls stood at the gate when heron came: those that had begun before the first of them ended."""
+    rows = [json.loads(line) for line in (directory / "record.jsonl").read_text().splitlines()]
+    calls = [row for row in rows if row.get("kind") == "call"]
+    first_end = min((row["t_response_last"] for row in calls), default=0)
+    return sum(1 for row in calls if row["t_request_first"] < first_end)
+
+
+def stacks(calls):
+    """The executables that heron names as the callers."""
+    if not calls.exists():
+        return []
+    rows = [json.loads(line) for line in calls.read_text().splitlines() if line.strip()]
+    return sorted({Path(row["process"]["exe"]).name for row in rows if row.get("type") == "call" and row.get("process") and row["process"].get("exe")})
+
+
+def cell(row):
+    """One mode's cell."""
+    if row is None:
+        return "not run"
+    if not row.get("complete"):
+        return f"the agent's turn did not complete (exit {row.get('exit')})"
+    check = row["check"]
+    seen = f"{check['paired']} of {check['expected']}"
+    if check["differences"] == 0:
+        return f"{seen}, all fields equal"
+    if check["differences"] is None or not check["paired"]:
+        return f"**{seen}**"
+    return f"{seen}, {check['fidelity']:.1f}% of fields"
+
+
+def markdown(rows, heron):
+    by = {(row["agent"], row["mode"]): row for row in rows}
+    version = run([heron, "--version"]).stdout.strip() or "heron"
+    out = [
+        "# Agents that heron was run with",
+        "",
+        "Produced by `make agents`: each client runs one turn against the scripted model server (real TLS, a network namespace with a loopback device only), and",
+        "every call that heron reports is compared with the server's record: model, messages, tools, tool calls, tokens by class, finish reason, status, sizes, process.",
+        "*exec*: the agent was started with `heron exec`. *attach*: heron came while the first answer was streaming; what had begun before may be missing there.",
+        "\"n of m\" are calls (request and answer) seen of calls made.",
+        "",
+        f"{version}, Linux {platform.release()}, {platform.machine()}.",
+        "",
+        "| client | version | TLS stack | protocol | calling executable | exec | attach |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, agent in AGENTS.items():
+        exec_row, attach_row = by.get((name, "exec")), by.get((name, "attach"))
+        any_row = exec_row or attach_row
+        if any_row is None:
+            continue
+        protocol = ", ".join({"h1": "HTTP/1.1", "h2": "HTTP/2", "ws": "WebSocket"}[p] for p in any_row.get("protocols", []))
+        exes = ", ".join(any_row.get("stacks") or [])
+        out.append(f"| {name} | {pinned_version(agent) or 'system'} | {agent.tls} | {protocol} | {exes} | {cell(exec_row)} | {cell(attach_row)} |")
+    out += [
+        "",
+        "Not to be had from the package registries, so not in the matrix: Crush, Goose, the Cursor agent (their installers fetch from elsewhere); Amp (its backend cannot be pointed elsewhere).",
+        "",
+    ]
+    return "\n".join(out)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--heron", required=True)
+    parser.add_argument("--out")
+    parser.add_argument("--agents", help="only these, by comma")
+    parser.add_argument("--modes", default="exec,attach")
+    parser.add_argument("--results", help="JSONL of results to add to")
+    parser.add_argument("--keep", help="keep every run's directory here")
+    parser.add_argument("--no-install", action="store_true")
+    args = parser.parse_args()
+    if os.geteuid() != 0:
+        sys.exit("the matrix needs root: BPF programs and network namespaces")
+    names = args.agents.split(",") if args.agents else list(AGENTS)
+    heron = str(Path(args.heron).resolve())
+    if not args.no_install:
+        rows = sorted({row for name in names for row in (AGENTS[name].row, *AGENTS[name].also) if row})
+        if rows and subprocess.run([str(HERE / "install.sh"), *rows]).returncode:
+            print("some agents could not be installed: their rows will say so", file=sys.stderr)
+    results = {}
+    if args.results and os.path.exists(args.results):
+        for line in Path(args.results).read_text().splitlines():
+            row = json.loads(line)
+            results[row["agent"], row["mode"]] = row
+    failed = []
+    for name in names:
+        for mode in args.modes.split(","):
+            row = one(name, mode, heron, args.keep)
+            results[name, mode] = row
+            print(f"{name} {mode}: {cell(row)}", flush=True)
+            for line in row["check"].get("said", [])[:-1] if row["check"]["differences"] else []:
+                print(f"    {line[:300]}", flush=True)
+            if row.get("complete") and row["check"]["differences"] != 0:
+                failed.append(f"{name} {mode}")
+    if args.results:
+        Path(args.results).write_text("".join(json.dumps(row) + "\n" for row in results.values()))
+    if args.out:
+        Path(args.out).write_text(markdown(list(results.values()), heron))
+    if failed:
+        print(f"{len(failed)} of {len(names) * len(args.modes.split(','))} not equal to the record: {', '.join(failed)}", file=sys.stderr)
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,5 @@
+//! The stages `conn` and `http` over whole connections: events in, exchanges out.
+#![allow(clippy::unwrap_used)]
+
+mod http1;
+mod support;
