@@ -4,14 +4,14 @@ An entry: `name: Agent(row of agents.tsv, TLS stack, start)`, where `start(place
 into the throw-away home and returns (argv, extra environment). `place` says where everything is.
 """
 
+import base64
 import json
-import os
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 PROMPT = "Run the heron probe command, then say what it printed."
-ALL = "every agent"
 
 
 @dataclass
@@ -49,6 +49,7 @@ class Agent:
     needs_443: str = ""  # a host name that must lead to the server on port 443
     also: tuple = ()  # further rows of agents.tsv that it needs
     timeout: int = 120
+    server: tuple = ()  # more arguments for the scripted server
 
 
 def node_path(place, row="node24"):
@@ -86,6 +87,20 @@ def codex(row, websocket, launcher=False):
         return [codex_native(place, row), *argv], env
 
     return start
+
+
+def codex_chatgpt(place):
+    """Signed in with ChatGPT (invented tokens): the vendor's own path and, over HTTP, zstd request bodies."""
+    part = lambda value: base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
+    claims = {"exp": 4102444800, "email": "test@example.com", "https://api.openai.com/auth": {"chatgpt_plan_type": "pro", "chatgpt_account_id": "acc_test", "chatgpt_user_id": "user_test"}}
+    token = f"{part({'alg': 'none', 'typ': 'JWT'})}.{part(claims)}.c2ln"
+    place.write(".codex/auth.json", {
+        "auth_mode": "chatgpt", "OPENAI_API_KEY": None, "tokens": {"id_token": token, "access_token": token, "refresh_token": "test", "account_id": "acc_test"},
+        "last_refresh": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    })
+    place.write(".codex/config.toml", 'model = "gpt-5.6"\napproval_policy = "never"\nsandbox_mode = "danger-full-access"\ncheck_for_update_on_startup = false\n[analytics]\nenabled = false\n')
+    argv = [codex_native(place, "codex-mid"), "exec", "--skip-git-repo-check", PROMPT]
+    return argv, {"CODEX_CA_CERTIFICATE": place.ca, "RUST_LOG": "error", "CODEX_HOME": str(place.home / ".codex")}
 
 
 def gemini(node):
@@ -226,6 +241,8 @@ AGENTS = {
     "claude-musl": Agent("claude-musl", BUN + ", musl", claude("claude-musl", "claude-code-linux-x64-musl"), also=("musl",)),
     "codex-h2": Agent("codex", RUSTLS + " (aws-lc)", codex("codex", False)),
     "codex-ws": Agent("codex", RUSTLS + " (aws-lc)", codex("codex", True)),
+    "codex-chatgpt": Agent("codex-mid", RUSTLS + " (ring)", codex_chatgpt, needs_443="chatgpt.com"),
+    "codex-chatgpt-http": Agent("codex-mid", RUSTLS + " (ring)", codex_chatgpt, needs_443="chatgpt.com", server=("--no-websocket",)),
     "codex-npm": Agent("codex", RUSTLS + " (aws-lc)", codex("codex", False, launcher=True), also=("node24",)),
     "codex-mid": Agent("codex-mid", RUSTLS + " (ring)", codex("codex-mid", False)),
     "codex-old": Agent("codex-old", "OpenSSL, static, stripped", codex("codex-old", False)),

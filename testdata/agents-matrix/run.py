@@ -157,7 +157,7 @@ def inside(args, wrapper):
     directory.mkdir(parents=True, exist_ok=True)
     own_hosts(directory)
     cache = Path(os.environ.get("HERON_TEST_CACHE") or HERE.parents[1] / "target/test-cache").resolve()
-    server, ready = start_server(directory, cache, 443, *(["--gate", "2"] if args.attach else []))
+    server, ready = start_server(directory, cache, 443, *agent.server, *(["--gate", "2"] if args.attach else []))
     home, work = directory / "home", directory / "work"
     home.mkdir(exist_ok=True)
     work.mkdir(exist_ok=True)

@@ -33,6 +33,7 @@ class App:
         self.gate_after = gate
         self.gate = Gate()
         self.tap = None
+        self.websockets = True
         self.histories = {}
         self.numbers = itertools.count(1)
         self.connections = itertools.count(1)
@@ -98,6 +99,8 @@ class App:
     def _other(self, request):
         path = request.path
         other = {"kind": "other"}
+        if request.header("upgrade").lower() == "websocket":
+            return json_reply(426, {"error": {"message": "no WebSockets here"}}, other)
         if request.method in ("GET", "HEAD"):
             aux = {"kind": "aux_api"}
             if path.endswith("/v1beta/models"):

@@ -87,7 +87,7 @@ def serve(sock, app, conn, tls, client, server, first=b""):
             body = read_body(reader, headers)
             request = Request(next(app.numbers), conn, "h1", tls, client, server, method, target, headers, body, body, head)
             times = {"t_request_first": started, "t_request_last": time.time_ns()}
-            if find("upgrade").lower() == "websocket":
+            if find("upgrade").lower() == "websocket" and app.websockets:
                 websocket.serve(sock, reader, request, app)
                 return
             close = find("connection").lower() == "close" or version == "HTTP/1.0"
@@ -197,5 +197,5 @@ def exchange(sock, app, request, times, close):
 
 REASONS = {
     200: "OK", 204: "No Content", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 429: "Too Many Requests",
-    500: "Internal Server Error", 503: "Service Unavailable", 504: "Gateway Timeout", 529: "Overloaded",
+    426: "Upgrade Required", 500: "Internal Server Error", 503: "Service Unavailable", 504: "Gateway Timeout", 529: "Overloaded",
 }

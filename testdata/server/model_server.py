@@ -2,7 +2,7 @@
 """The scripted model server: real TLS with its own CA, HTTP/1.1, HTTP/2 and WebSocket, seven wire APIs, and a record of
 everything that it received and sent. It binds 127.0.0.1 only and calls nobody.
 
-    model_server.py --dir DIR [--record R.jsonl] [--scenario S.json] [--bodies full|hash] [--no-h2]
+    model_server.py --dir DIR [--record R.jsonl] [--scenario S.json] [--bodies full|hash] [--no-h2] [--no-websocket]
                     [--tls-port N] [--http-port N] [--token-delay-ms N] [--gate N] [--streams T.jsonl] [--die-with-parent]
 
 It writes its CA and leaf into DIR, and when it is ready prints one line:
@@ -38,6 +38,7 @@ def arguments():
     parser.add_argument("--scenario", help="JSON file: defaults and rules (script.py)")
     parser.add_argument("--bodies", choices=["full", "hash"], default="full", help="keep bodies in the record, or their hash only")
     parser.add_argument("--no-h2", action="store_true", help="offer HTTP/1.1 only")
+    parser.add_argument("--no-websocket", action="store_true", help="refuse WebSocket upgrades with 426")
     parser.add_argument("--tls-port", type=int, default=0)
     parser.add_argument("--http-port", type=int, default=0)
     parser.add_argument("--token-delay-ms", type=float, default=0)
@@ -107,6 +108,7 @@ def main():
             scenario = json.load(file)
     paths = certs.make(args.dir)
     app = App(Script(scenario, {}), Record(args.record, args.bodies), args.token_delay_ms, args.gate)
+    app.websockets = not args.no_websocket
     app.tap = Tap(args.streams) if args.streams else None
     tls, plain = listen(args.tls_port), listen(args.http_port)
     context = tls_context(paths, not args.no_h2)
