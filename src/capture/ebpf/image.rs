@@ -12,7 +12,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use heron_symbols::{Abi, Analysis, Confidence, Function, Identity, Layout, Moved, Role, Slot, Tls};
+use heron_symbols::{Abi, Analysis, Confidence, Function, Identity, Layout, Moved, Role, Slot, Tls, Unit};
 
 use super::dynamic;
 use super::skel::types;
@@ -186,7 +186,7 @@ fn hook(function: &Function) -> Option<Hook> {
         return None;
     }
     let layout = &function.layout;
-    if layout.abi != Abi::C || layout.identity != Identity::Pointer || layout.length_unit != 1 {
+    if layout.abi != Abi::C || layout.identity != Identity::Pointer || layout.length_unit != Unit::Byte {
         return None;
     }
     let role = role(function.role)?;
