@@ -303,7 +303,8 @@ impl Graph {
         let mut tried = 0;
         let mut end = probe.positions.len();
         while tried < ANSWERS_TRIED {
-            let index = probe.positions.get(..end)?.iter().rposition(|p| p.speaker == Speaker::Model)?;
+            let earlier = probe.positions.get(..end).unwrap_or_default();
+            let Some(index) = earlier.iter().rposition(|p| p.speaker == Speaker::Model) else { break };
             let begin = run_begin(probe.positions, index);
             if let Some(found) = self.find_answer(probe, begin, index) {
                 return Some(found);
