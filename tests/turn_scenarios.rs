@@ -915,3 +915,18 @@ fn the_same_stream_gives_the_same_updates() {
     };
     assert_eq!(run(Sight::NoHeaders, &scenario).updates, run(Sight::NoHeaders, &scenario).updates);
 }
+
+#[test]
+fn a_prompt_added_to_the_message_of_one_that_was_not_answered_interrupts_it() {
+    everywhere(
+        |world| {
+            let mut chat = chat(1, 1).in_session("s");
+            chat.user("write a book");
+            world.call(&mut chat, "a", Reply::Aborted(Vec::new()));
+            chat.history.clear();
+            chat.say(vec![text("write a book"), text("[Request interrupted by user]"), text("write a page")]);
+            world.call(&mut chat, "b", says("page"));
+        },
+        &["interrupted: write a book [a]", "complete: write a page [b] page"],
+    );
+}
