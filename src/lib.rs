@@ -11,19 +11,23 @@
 //! - [`store`]: all of it as rows in DuckDB, bodies byte for byte.
 //! - [`api`]: rows and live state over HTTP on loopback, and the console.
 //! - [`output`]: calls and turns as JSON lines; [`redact`]: no credential reaches any of these three.
+//! - [`pipeline`]: puts all of them together; [`cmd`] has the verbs.
 //!
 //! `docs/architecture.md` has the invariants.
 
 pub mod api;
 pub mod capture;
+pub mod cmd;
 pub mod config;
 pub mod conn;
 pub mod event;
 pub mod flaw;
 pub mod http;
 pub mod output;
+pub mod pipeline;
 pub mod proc;
 pub mod redact;
+pub mod signal;
 pub mod stats;
 pub mod store;
 pub mod turn;

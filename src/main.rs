@@ -1,3 +1,8 @@
 //! The `heron` binary.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    heron::cmd::start_logging();
+    heron::cmd::run()
+}

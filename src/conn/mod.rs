@@ -238,6 +238,13 @@ impl Stage {
         }
     }
 
+    /// The source has ended: ends what is still open, in the order of the connections' ids.
+    pub fn finish(&mut self, at: Nanos, out: &mut Vec<Part>) {
+        let mut open: Vec<ConnId> = self.conns.iter().filter(|(_, conn)| !conn.over).map(|(id, _)| *id).collect();
+        open.sort_unstable();
+        open.into_iter().for_each(|id| self.end(id, at, CloseHow::SourceEnd, out));
+    }
+
     /// Ends a connection; it stays known until the next event.
     fn end(&mut self, id: ConnId, at: Nanos, how: CloseHow, out: &mut Vec<Part>) {
         // The client's bytes first: the other direction answers them.

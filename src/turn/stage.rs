@@ -76,6 +76,20 @@ pub struct Counters {
     pub findings: u64,
 }
 
+impl Counters {
+    /// By name, for `/api/health`.
+    pub fn named(&self) -> std::collections::BTreeMap<&'static str, u64> {
+        std::collections::BTreeMap::from([
+            ("calls", self.calls),
+            ("auxiliary", self.auxiliary),
+            ("hops", self.hops),
+            ("turns", self.turns),
+            ("turns_evicted", self.turns_evicted),
+            ("findings", self.findings),
+        ])
+    }
+}
+
 /// A summary that a conversation may go on from.
 #[derive(Clone, Debug)]
 pub(super) struct Summary {
@@ -270,9 +284,7 @@ impl Stage {
     fn keep_summary(&mut self, call: &Call, conversation: u64) {
         let text = call.answer_text();
         let start = text.find("<summary>").map_or(0, |at| at + "<summary>".len());
-        let text = text.get(start..).unwrap_or_default();
-        let text = text.split("</summary>").next().unwrap_or_default();
-        let piece = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let piece = text.get(start..).unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
         let piece: String = piece.chars().take(120).collect();
         if piece.len() < 24 {
             return;

@@ -69,6 +69,20 @@ pub struct Counters {
     pub refused: u64,
 }
 
+impl Counters {
+    /// By name, for `/api/health`.
+    pub fn named(&self) -> std::collections::BTreeMap<&'static str, u64> {
+        std::collections::BTreeMap::from([
+            ("exchanges", self.exchanges),
+            ("calls", self.calls),
+            ("ignored", self.ignored),
+            ("bounded", self.bounded),
+            ("misshapen", self.misshapen),
+            ("refused", self.refused),
+        ])
+    }
+}
+
 enum State {
     /// Known to be no call; only its end is awaited.
     NoCall,

@@ -1,0 +1,63 @@
+//! The verbs. One file each; this one has the command line and nothing else.
+
+mod console;
+mod observe;
+mod replay;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub use observe::{Observation, ObserveOptions};
+
+/// Sees what AI agents on this host really send, receive and do.
+#[derive(Parser)]
+#[command(name = "heron", version, about, args_conflicts_with_subcommands = true, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+    #[command(flatten)]
+    capture: replay::CaptureArgs,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Play a capture (pcap, pcapng) or a tape through the pipeline
+    Replay(replay::ReplayArgs),
+    /// Serve the console over what was stored before
+    Console(console::ConsoleArgs),
+    /// Open a database for no other reason than to see whether it can be
+    #[command(name = "__check-db", hide = true)]
+    CheckDb {
+        /// The file
+        path: std::path::PathBuf,
+    },
+}
+
+/// Parses the command line and runs the verb. Errors end as one sentence on standard error and exit code 1; bad usage is 2.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let ran = match cli.verb {
+        Some(Verb::Replay(args)) => replay::run(args),
+        Some(Verb::Console(args)) => console::run(&args),
+        Some(Verb::CheckDb { path }) => Ok(crate::store::check_database(&path)),
+        None => replay::run_capture(cli.capture),
+    };
+    ran.unwrap_or_else(|error| {
+        eprintln!("heron: {error:#}");
+        ExitCode::from(1)
+    })
+}
+
+/// Warnings go to standard error; `HERON_LOG` (for example `heron=debug`) says more.
+pub fn start_logging() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("HERON_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .without_time()
+        .compact()
+        .init();
+}

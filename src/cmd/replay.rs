@@ -1,0 +1,129 @@
+//! `heron replay FILE`, and the service-like form `heron --pcap-file FILE`.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use super::observe::{Observation, ObserveOptions};
+use crate::capture::Source;
+use crate::capture::pcap::{FileSource, Options as PcapOptions};
+use crate::capture::tape::{Tape, is_tape};
+use crate::signal;
+
+/// How captures are read.
+#[derive(Args)]
+struct InputArgs {
+    /// Look only at packets that match FILTER (libpcap's language)
+    #[arg(long, value_name = "FILTER")]
+    bpf_filter: Option<String>,
+    /// Replay as fast as it was captured
+    #[arg(long, conflicts_with = "speed")]
+    realtime: bool,
+    /// Replay N times as fast as it was captured (default: as fast as possible)
+    #[arg(long, value_name = "N")]
+    speed: Option<f64>,
+}
+
+impl InputArgs {
+    fn lower(self, files: &[PathBuf]) -> PcapOptions {
+        let speed = if self.realtime { Some(1.0) } else { self.speed };
+        PcapOptions { files: files.to_vec(), filter: self.bpf_filter, speed, progress: true, ..PcapOptions::default() }
+    }
+}
+
+/// Options of `heron replay`.
+#[derive(Args)]
+pub struct ReplayArgs {
+    /// Captures (pcap, pcapng, also .gz and .zst; `-` is standard input) or one tape
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Serve the console, and keep it when the input has ended
+    #[arg(long)]
+    keep: bool,
+    /// Write one JSON object per line when a call or turn is complete (docs/output.md), to standard output or `--json=FILE`
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "-")]
+    json: Option<PathBuf>,
+    #[command(flatten)]
+    input: InputArgs,
+    #[command(flatten)]
+    observe: ObserveOptions,
+}
+
+/// Options of heron without a verb.
+#[derive(Args)]
+pub struct CaptureArgs {
+    /// Read packets from FILE (pcap, pcapng, tape), and serve the console
+    #[arg(long, value_name = "FILE")]
+    pcap_file: Vec<PathBuf>,
+    /// End when the input has ended
+    #[arg(long)]
+    exit_after_drain: bool,
+    /// Write one JSON object per line when a call or turn is complete (docs/output.md), to standard output or `--json=FILE`
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "-")]
+    json: Option<PathBuf>,
+    #[command(flatten)]
+    input: InputArgs,
+    #[command(flatten)]
+    observe: ObserveOptions,
+}
+
+/// Plays the files and ends, or with `--keep` serves the console until ctrl-C.
+pub(super) fn run(args: ReplayArgs) -> Result<ExitCode> {
+    let mut observe = args.observe;
+    observe.json = args.json;
+    observe.no_console |= !args.keep;
+    play(&args.files, args.input, &observe, args.keep)
+}
+
+/// Plays the files and stays, unless told to end with the input.
+pub(super) fn run_capture(args: CaptureArgs) -> Result<ExitCode> {
+    if args.pcap_file.is_empty() {
+        bail!(
+            "say what to do: `heron exec -- COMMAND`, `heron replay FILE` or `heron --pcap-file FILE` (see heron --help)"
+        );
+    }
+    let mut observe = args.observe;
+    observe.json = args.json;
+    play(&args.pcap_file, args.input, &observe, !args.exit_after_drain)
+}
+
+fn play(files: &[PathBuf], input: InputArgs, observe: &ObserveOptions, keep: bool) -> Result<ExitCode> {
+    let source = open(files, input)?;
+    let stop = signal::stop_on_interrupt()?;
+    let observation = Observation::start(source, observe, stop.clone())?;
+    if let Some(url) = observation.url() {
+        eprintln!("heron: console at {url}");
+    }
+    let ended = observation.wait()?;
+    ended.print();
+    if let (true, Some(url)) = (keep && !stop.is_stopped(), &ended.url) {
+        eprintln!("heron: the input has ended; console at {url}, ctrl-C ends heron");
+        signal::wait(&stop);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A tape when the (only) file is one, else captures.
+fn open(files: &[PathBuf], input: InputArgs) -> Result<Box<dyn Source>> {
+    if let [only] = files
+        && only != Path::new("-")
+        && is_tape(&head(only)?)
+    {
+        return Ok(Box::new(Tape::open(only)?));
+    }
+    Ok(Box::new(FileSource::open(input.lower(files))?))
+}
+
+fn head(path: &Path) -> Result<Vec<u8>> {
+    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    if !file.metadata()?.is_file() {
+        return Ok(Vec::new());
+    }
+    let mut head = Vec::new();
+    file.take(64).read_to_end(&mut head).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(head)
+}

@@ -1,0 +1,112 @@
+//! The store's outlet: hands items to the writer's thread.
+//!
+//! The queue is bounded: when the disk is slower than the traffic, the pipeline waits here, and loss is counted in the kernel's
+//! ring. The writer flushes when a queue has been quiet for a moment, so that the console's older pages are fresh.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+
+use super::outlet::{Fact, Outlet};
+use crate::store::{Item, Writer, WriterStatus};
+
+/// Batches of items under way to the writer.
+const QUEUE: usize = 64;
+/// Items are flushed when nothing came for this long.
+const QUIET: Duration = Duration::from_millis(500);
+
+/// Feeds the writer.
+pub struct Keeper {
+    items: Vec<Item>,
+    writer: Option<SyncSender<Vec<Item>>>,
+}
+
+/// The writer's thread.
+pub struct KeeperThread {
+    thread: JoinHandle<Result<()>>,
+    status: Arc<WriterStatus>,
+}
+
+/// Starts the writer's thread.
+pub fn keep(writer: Writer) -> Result<(KeeperThread, Keeper)> {
+    let status = writer.status();
+    let (sender, items) = sync_channel(QUEUE);
+    let thread = super::spawn("store", move || write(writer, &items))?;
+    Ok((KeeperThread { thread, status }, Keeper { items: Vec::new(), writer: Some(sender) }))
+}
+
+impl KeeperThread {
+    /// What the writer has done so far.
+    pub fn status(&self) -> Arc<WriterStatus> {
+        self.status.clone()
+    }
+
+    /// Waits until everything is written. An error says what could not be.
+    pub fn finish(self) -> Result<()> {
+        self.thread.join().unwrap_or_else(|_| Err(anyhow!("the store's writer panicked")))
+    }
+}
+
+fn write(mut writer: Writer, items: &Receiver<Vec<Item>>) -> Result<()> {
+    let mut dirty = false;
+    loop {
+        match items.recv_timeout(QUIET) {
+            Ok(batch) => {
+                batch.into_iter().for_each(|item| say(writer.push(item)));
+                dirty = true;
+            }
+            Err(RecvTimeoutError::Timeout) if dirty => {
+                say(writer.flush());
+                dirty = false;
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    writer.close().context("the database is not complete")
+}
+
+/// A trouble is said when it begins; the writer keeps the batch and tries again.
+fn say(result: Result<(), crate::store::StoreError>) {
+    if let Err(error) = result {
+        tracing::error!("{error}");
+    }
+}
+
+impl Outlet for Keeper {
+    fn take(&mut self, fact: &Fact<'_>) {
+        match fact {
+            Fact::Process(event) => self.items.push(Item::Process((*event).clone())),
+            Fact::Call { call, place, done: true, .. } => {
+                self.items.push(Item::Call(call.clone()));
+                self.items.extend(place.map(Item::Placement));
+            }
+            Fact::Call { .. } => {}
+            Fact::Dropped(_) => {}
+            Fact::Placed(place) => self.items.push(Item::Placement(*place)),
+            Fact::Turn { turn, .. } => self.items.push(Item::Turn(turn.clone())),
+            Fact::Finding(finding) => self.items.push(Item::Finding(finding.clone())),
+        }
+    }
+
+    fn batch_end(&mut self) {
+        if self.items.is_empty() {
+            return;
+        }
+        let items = std::mem::take(&mut self.items);
+        // The writer's thread ends early only by a panic, which `finish` reports.
+        if let Some(writer) = &self.writer
+            && writer.send(items).is_err()
+        {
+            self.writer = None;
+        }
+    }
+
+    fn finish(&mut self) {
+        self.batch_end();
+        self.writer = None;
+    }
+}

@@ -1,0 +1,90 @@
+//! One decode worker: conn, http and wire for its share of the connections. Workers share nothing.
+
+use std::sync::mpsc::{Receiver, SyncSender};
+
+use anyhow::Result;
+
+use super::assembler::Ordered;
+use super::{Answer, Work};
+use crate::conn::{self, ConnInfo};
+use crate::event::{Direction, Event, Nanos};
+use crate::stats::Board;
+use crate::wire::{self, CallUpdate, Origin};
+
+/// The number of the answer that comes after every batch.
+const LAST: u64 = u64::MAX;
+
+struct Worker {
+    conn: conn::Stage,
+    wire: wire::Stage,
+    parts: Vec<crate::http::Part>,
+    updates: Vec<CallUpdate>,
+    now: Nanos,
+}
+
+/// Decodes until the lane closes, then ends what is still open.
+pub(super) fn run(number: usize, work: &Receiver<Work>, answers: &SyncSender<Answer>, board: &Board) -> Result<()> {
+    let mut worker = Worker {
+        conn: conn::Stage::new(conn::Bounds::default()),
+        wire: wire::Stage::new(wire::Bounds::default()),
+        parts: Vec::new(),
+        updates: Vec::new(),
+        now: Nanos(0),
+    };
+    for Work { seq, events } in work {
+        let mut what = Vec::new();
+        events.into_iter().for_each(|event| worker.event(event, &mut what));
+        worker.publish(number, board);
+        if answers.send(Answer { seq, what }).is_err() {
+            return Ok(());
+        }
+    }
+    let mut what = Vec::new();
+    worker.end(&mut what);
+    worker.publish(number, board);
+    // A closed channel means that the assembler has failed, and it says so itself.
+    answers.send(Answer { seq: LAST, what }).ok();
+    Ok(())
+}
+
+impl Worker {
+    fn event(&mut self, event: Event, what: &mut Vec<Ordered>) {
+        self.now = self.now.max(event.at());
+        self.conn.push(event, &mut self.parts);
+        self.decode(what);
+    }
+
+    fn decode(&mut self, what: &mut Vec<Ordered>) {
+        for part in self.parts.drain(..) {
+            let conn = part.exchange.conn;
+            self.wire.push(part, &|| self.conn.info(conn).map(origin), &mut self.updates);
+        }
+        let now = self.now;
+        what.extend(self.updates.drain(..).map(|update| Ordered::update(now, update)));
+    }
+
+    fn end(&mut self, what: &mut Vec<Ordered>) {
+        self.conn.finish(self.now, &mut self.parts);
+        self.decode(what);
+    }
+
+    fn publish(&self, number: usize, board: &Board) {
+        board.publish("http", number, self.conn.counters().into_iter().collect());
+        board.publish("wire", number, self.wire.counters().named());
+    }
+}
+
+/// What wire wants to know of a connection, in the client's and the server's words.
+fn origin(info: &ConnInfo) -> Origin {
+    let ends = info.open.endpoints.as_ref();
+    let (local, remote) = (ends.and_then(|ends| ends.local.clone()), ends.and_then(|ends| ends.remote.clone()));
+    let observed_is_server = info.client == Some(Direction::Received);
+    let (client, server) = if observed_is_server { (remote, local) } else { (local, remote) };
+    Origin {
+        process: info.open.owner,
+        client,
+        server,
+        transport: Some(info.open.transport.clone()),
+        opened: info.open.at,
+    }
+}
