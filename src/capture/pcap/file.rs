@@ -274,7 +274,7 @@ impl Bar {
     /// `None` when standard error is no terminal.
     fn new(progress: Arc<Progress>) -> Option<Bar> {
         let now = Instant::now();
-        std::io::stderr().is_terminal().then_some(Bar { progress, begun: now, shown: now })
+        std::io::stderr().is_terminal().then(|| Bar { progress, begun: now, shown: now })
     }
 
     fn show(&mut self) {
