@@ -44,7 +44,7 @@ pub(super) fn why(call: &Call) -> Option<Why> {
         return Some(Why::Summary);
     }
     if contains_any(&system, profile::MONITOR_SYSTEMS)
-        || call.tools_offered.is_empty() && contains_any(&system, profile::SIDE_SYSTEMS)
+        || call.tools_offered.is_empty() && (contains_any(&system, profile::SIDE_SYSTEMS) || asks_for_title(&system))
     {
         return Some(Why::SideCall);
     }
@@ -62,6 +62,19 @@ fn is_probe(call: &Call) -> bool {
         .or_else(|| nested("generation_config", "max_output_tokens"))
         .or_else(|| nested("options", "num_predict"));
     limit == Some(1) || call.parameters.get("generate") == Some(&Value::Bool(false))
+}
+
+/// True for instructions to give a conversation its title.
+fn asks_for_title(system: &str) -> bool {
+    let around = |from: usize, to: usize| {
+        let bytes = system.as_bytes().get(from..to.min(system.len())).unwrap_or_default();
+        String::from_utf8_lossy(bytes).into_owned()
+    };
+    system.match_indices("title").take(16).any(|(at, _)| {
+        let (before, after) = (around(at.saturating_sub(60), at), around(at, at + 80));
+        contains_any(&before, profile::TITLE_VERBS)
+            && (contains_any(&after, profile::TITLE_OWNERS) || contains_any(&before, profile::TITLE_OWNERS))
+    })
 }
 
 /// The text that the call ends with, when a user says it.
@@ -114,4 +127,23 @@ fn starts_with_any(text: &str, prefixes: &[&str]) -> bool {
 
 fn contains_any(text: &str, parts: &[&str]) -> bool {
     parts.iter().any(|part| text.contains(part))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_conversation_s_title_is_told_from_other_titles() {
+        for system in [
+            "generate a concise, sentence-case title (3-7 words) that captures the main topic of this coding session.",
+            "you will generate a short title based on the first message a user begins a conversation with",
+            "write a short thread title for the messages below",
+        ] {
+            assert!(asks_for_title(system), "{system}");
+        }
+        for system in ["you write titles for blog posts", "you are a chat assistant for a library; know every title"] {
+            assert!(!asks_for_title(system), "{system}");
+        }
+    }
 }

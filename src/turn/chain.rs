@@ -84,12 +84,34 @@ const DISTINCTIVE_BYTES: usize = 48;
 
 /// Hashes words regardless of white space.
 pub(super) fn words_digest(words: &str) -> Digest {
-    let mut hasher = blake3::Hasher::new();
-    for word in words.split_whitespace() {
-        hasher.update(word.as_bytes());
-        hasher.update(b" ");
+    let mut text = Words::default();
+    text.push(words);
+    truncate(&text.hasher)
+}
+
+/// Texts that follow one another, hashed as one.
+#[derive(Default)]
+struct Words {
+    hasher: blake3::Hasher,
+    bytes: usize,
+}
+
+impl Words {
+    fn push(&mut self, words: &str) {
+        for word in words.split_whitespace() {
+            self.hasher.update(word.as_bytes());
+            self.hasher.update(b" ");
+            self.bytes += word.len() + 1;
+        }
     }
-    truncate(&hasher)
+
+    /// The atom of what was pushed, if anything was.
+    fn take(&mut self, speaker: Speaker) -> Option<Atom> {
+        let words = std::mem::take(self);
+        let digest = truncate(&words.hasher);
+        let distinctive = words.bytes >= DISTINCTIVE_BYTES;
+        (words.bytes > 0).then_some(Atom { speaker, digest, strict: digest, distinctive })
+    }
 }
 
 fn truncate(hasher: &blake3::Hasher) -> Digest {
@@ -154,48 +176,51 @@ const TOOL_RESULT: Digest = 0x746f_6f6c;
 pub(super) fn atoms(message: &Message) -> Vec<Atom> {
     match message.role {
         Role::System => Vec::new(),
-        Role::Assistant => message.content.iter().filter_map(model_atom).collect(),
+        Role::Assistant => model_atoms(message),
         Role::User | Role::Tool => user_atoms(message),
     }
 }
 
-fn model_atom(content: &Content) -> Option<Atom> {
-    let (digest, distinctive) = match content {
-        Content::Text { text } | Content::Refusal { text } if !text.trim().is_empty() => {
-            (words_digest(text), text.len() >= DISTINCTIVE_BYTES)
-        }
-        Content::ToolCall(call) => {
-            let digest = mix(words_digest(&call.name), value_digest(&call.arguments));
-            (digest, !call.arguments.is_null())
-        }
-        Content::Media { size, .. } => (Digest::from(*size) | 1 << 100, true),
-        _ => return None,
-    };
-    Some(Atom { speaker: Speaker::Model, digest, strict: digest, distinctive })
+fn model_atoms(message: &Message) -> Vec<Atom> {
+    let mut atoms = Vec::new();
+    let mut words = Words::default();
+    for content in &message.content {
+        let (digest, distinctive) = match content {
+            Content::Text { text } | Content::Refusal { text } => {
+                words.push(text);
+                continue;
+            }
+            Content::ToolCall(call) => {
+                (mix(words_digest(&call.name), value_digest(&call.arguments)), !call.arguments.is_null())
+            }
+            Content::Media { size, .. } => (Digest::from(*size) | 1 << 100, true),
+            _ => continue,
+        };
+        atoms.extend(words.take(Speaker::Model));
+        atoms.push(Atom { speaker: Speaker::Model, digest, strict: digest, distinctive });
+    }
+    atoms.extend(words.take(Speaker::Model));
+    atoms
 }
 
 fn user_atoms(message: &Message) -> Vec<Atom> {
     let mut atoms = Vec::new();
-    let mut wrapped = Vec::new();
-    let mut spoke = false;
+    let (mut words, mut wrapped) = (Words::default(), Words::default());
     for content in &message.content {
         match content {
             Content::Text { text } => {
                 let reading = prompt::read(text);
-                let digest = words_digest(&reading.words);
-                let distinctive = reading.words.len() >= DISTINCTIVE_BYTES;
-                let atom = Atom { speaker: Speaker::User, digest, strict: digest, distinctive };
                 match reading.kind {
+                    // Each text for itself: agents add the next prompt to the message of one that was not answered.
                     Kind::Prompt | Kind::Summary | Kind::ToolText => {
-                        spoke = true;
-                        atoms.push(atom);
+                        words.push(&reading.words);
+                        atoms.extend(words.take(Speaker::User));
                     }
-                    Kind::Wrapped => wrapped.push(atom),
+                    Kind::Wrapped => wrapped.push(&reading.words),
                     Kind::Interrupt | Kind::Notice => {}
                 }
             }
             Content::ToolResult { text, .. } => {
-                spoke = true;
                 let strict = words_digest(text);
                 atoms.push(Atom { speaker: Speaker::Tool, digest: TOOL_RESULT, strict, distinctive: false });
             }
@@ -206,8 +231,8 @@ fn user_atoms(message: &Message) -> Vec<Atom> {
             _ => {}
         }
     }
-    if !spoke {
-        atoms.extend(wrapped);
+    if atoms.is_empty() {
+        atoms.extend(wrapped.take(Speaker::User));
     }
     atoms
 }
@@ -275,11 +300,13 @@ impl Folds {
     }
 }
 
-/// The state of a chain after one message that has atoms.
+/// The state of a chain after one atom.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) struct Position {
-    /// The message's place in the call.
+    /// The place in the call of the message that the atom is of.
     pub message: usize,
+    /// The first message that is not wholly behind this position.
+    pub next: usize,
     /// The folds up to and with it.
     pub folds: Folds,
     /// Who speaks last in it.
@@ -318,22 +345,21 @@ impl Memo {
         let mut folds = start;
         let mut run = Fold::START;
         let mut run_speaker = None;
-        let mut run_distinctive = false;
+        let mut distinctive = false;
         for (index, message) in messages.iter().enumerate() {
             if message.role == Role::System {
                 continue;
             }
             let atoms = self.atoms(message);
-            for atom in atoms.iter() {
+            for (place, atom) in atoms.iter().enumerate() {
                 if run_speaker != Some(atom.speaker) {
-                    (run, run_speaker, run_distinctive) = (Fold::START, Some(atom.speaker), false);
+                    (run, run_speaker, distinctive) = (Fold::START, Some(atom.speaker), false);
                 }
                 folds = folds.push(atom);
                 run = run.push(atom.digest);
-                run_distinctive |= atom.distinctive;
-            }
-            if let (false, Some(speaker)) = (atoms.is_empty(), run_speaker) {
-                positions.push(Position { message: index, folds, speaker, run, distinctive: run_distinctive });
+                distinctive |= atom.distinctive;
+                let next = if place + 1 == atoms.len() { index + 1 } else { index };
+                positions.push(Position { message: index, next, folds, speaker: atom.speaker, run, distinctive });
             }
         }
         positions

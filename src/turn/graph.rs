@@ -259,7 +259,7 @@ impl Graph {
                 && let Some(node) = self.best(ids, probe.who, Some(position.folds.strict))
                 && self.nodes.get(&node).is_some_and(|node| node.answer.is_some())
             {
-                return Some(Found { node, relation: Relation::Continues, tail: position.message + 1 });
+                return Some(Found { node, relation: Relation::Continues, tail: position.next });
             }
             if let Some(found) = self.find_at(probe, index) {
                 return Some(found);
@@ -280,14 +280,14 @@ impl Graph {
             let node = self.best_where(ids, probe.who, Some(position.folds.strict), |node| {
                 if node.unanswered { node.who.may_be(probe.who) } else { is_respelled(node, probe, index + 1, end) }
             })?;
-            let tail = probe.positions.get(end)?.message + 1;
+            let tail = probe.positions.get(end)?.next;
             return Some(Found { node, relation: Relation::Continues, tail });
         }
         let node = self.best_where(ids, probe.who, Some(position.folds.strict), |node| {
             node.who.may_be(probe.who)
                 && (node.unanswered || node.who.likeness(probe.who) > 0 && node.children == 0 && index > 0)
         })?;
-        Some(Found { node, relation: Relation::Extends, tail: position.message + 1 })
+        Some(Found { node, relation: Relation::Extends, tail: position.next })
     }
 
     fn find_retried(&self, probe: &Probe<'_>, position: &Position, ids: &[NodeId]) -> Option<Found> {
@@ -295,7 +295,7 @@ impl Graph {
         let node = self.best_where(ids, probe.who, Some(position.folds.strict), |node| {
             node.unanswered && node.who.may_be(probe.who) && started.since(node.ended) <= RETRY_WITHIN
         })?;
-        Some(Found { node, relation: Relation::Retries, tail: position.message + 1 })
+        Some(Found { node, relation: Relation::Retries, tail: position.next })
     }
 
     /// By the last answers in the history, and by the ids of tool results.
@@ -303,7 +303,8 @@ impl Graph {
         let mut tried = 0;
         let mut end = probe.positions.len();
         while tried < ANSWERS_TRIED {
-            let index = probe.positions.get(..end)?.iter().rposition(|p| p.speaker == Speaker::Model)?;
+            let earlier = probe.positions.get(..end).unwrap_or_default();
+            let Some(index) = earlier.iter().rposition(|p| p.speaker == Speaker::Model) else { break };
             let begin = run_begin(probe.positions, index);
             if let Some(found) = self.find_answer(probe, begin, index) {
                 return Some(found);
@@ -330,13 +331,13 @@ impl Graph {
                 let mut score = node.who.likeness(probe.who);
                 score += if position.distinctive { 3 } else { 0 };
                 score += if asked.is_some() && asked == node.asked { 2 } else { 0 };
-                score += if has_tool_id(probe.call, position.message + 1, node) { 3 } else { 0 };
+                score += if has_tool_id(probe.call, position.next, node) { 3 } else { 0 };
                 (score, *id)
             })
             .max_by_key(|(score, id)| (*score, *id))
             .filter(|(score, _)| *score >= SCORE_NEEDED)?
             .1;
-        Some(Found { node, relation: Relation::Continues, tail: position.message + 1 })
+        Some(Found { node, relation: Relation::Continues, tail: position.next })
     }
 
     /// The history is gone (server-side state), but tool results answer a known call by its id.
@@ -390,12 +391,12 @@ impl Node {
 /// The answer in the history is not the one that was given, but may be the same in other words: it asks for the same
 /// tools, or comes from the same sender.
 fn is_respelled(node: &Node, probe: &Probe<'_>, from: usize, to: usize) -> bool {
-    let names = probe
-        .positions
-        .get(from..=to)
-        .unwrap_or_default()
-        .iter()
-        .filter_map(|position| probe.call.messages.get(position.message))
+    let mut messages: Vec<usize> =
+        probe.positions.get(from..=to).unwrap_or_default().iter().map(|position| position.message).collect();
+    messages.dedup();
+    let names = messages
+        .into_iter()
+        .filter_map(|message| probe.call.messages.get(message))
         .flat_map(|message| message.content.iter());
     tools_digest(names) == node.tools && (node.tools != 0 || node.who.likeness(probe.who) > 0)
 }

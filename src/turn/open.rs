@@ -290,6 +290,8 @@ impl OpenTurn {
             self.before_last.0 = outer.id;
         }
         if self.turn.call_ids.first() == Some(&outer.id) {
+            let earlier = self.turn.started_at.since(outer.times.request_first);
+            self.turn.time.model.0 = self.turn.time.model.0.saturating_add(earlier.0);
             self.turn.started_at = self.turn.started_at.min(outer.times.request_first);
             self.turn.process = outer.process.or(self.turn.process);
         }

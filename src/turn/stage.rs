@@ -284,7 +284,9 @@ impl Stage {
     fn keep_summary(&mut self, call: &Call, conversation: u64) {
         let text = call.answer_text();
         let start = text.find("<summary>").map_or(0, |at| at + "<summary>".len());
-        let piece = text.get(start..).unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
+        let text = text.get(start..).unwrap_or_default();
+        let text = text.split("</summary>").next().unwrap_or_default();
+        let piece = text.split_whitespace().collect::<Vec<_>>().join(" ");
         let piece: String = piece.chars().take(120).collect();
         if piece.len() < 24 {
             return;

@@ -73,7 +73,12 @@ impl Tail {
                             self.summary = true;
                             self.others.push(reading.words);
                         }
-                        Kind::Interrupt => stopped = true,
+                        Kind::Interrupt => {
+                            // What was said before was not answered.
+                            stopped = true;
+                            words.clear();
+                            self.prompts.clear();
+                        }
                         Kind::Notice if !reading.words.is_empty() => self.others.push(reading.words),
                         Kind::Notice => {}
                     }

@@ -325,6 +325,22 @@ pub enum How {
     ),
 }
 
+impl std::fmt::Display for How {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            How::DynSym => f.write_str(".dynsym"),
+            How::SymTab => f.write_str(".symtab"),
+            How::DebugData => f.write_str(".gnu_debugdata"),
+            How::Signature(name) => write!(f, "signature {name}"),
+            How::StringXref(text) => write!(f, "loads \"{text}\""),
+            How::Unwind => f.write_str("unwind table"),
+            How::GoPclntab => f.write_str(".gopclntab"),
+            How::Semantics(what) => f.write_str(what),
+            How::AeadSignature(name) => write!(f, "AEAD signature {name}"),
+        }
+    }
+}
+
 /// A place where a probe may sit. Always an instruction boundary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(Serialize, Deserialize))]

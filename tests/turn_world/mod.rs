@@ -180,6 +180,8 @@ pub struct World {
     pub stage: Stage,
     pub now: u64,
     pub sight: Sight,
+    /// Tells the stage of calls under way and of passing time too.
+    pub chatty: bool,
     pub updates: Vec<TurnUpdate>,
     pub calls: Vec<Call>,
     pub names: BTreeMap<CallId, String>,
@@ -202,6 +204,7 @@ impl World {
             stage: Stage::new(config),
             now: 1_000 * SECOND,
             sight,
+            chatty: false,
             updates: Vec::new(),
             calls: Vec::new(),
             names: BTreeMap::new(),
@@ -234,7 +237,19 @@ impl World {
 
     pub fn done(&mut self, call: Call) -> CallId {
         let id = call.id;
+        if self.chatty {
+            let mut under_way = call.clone();
+            (under_way.state, under_way.output, under_way.finish) = (CallState::InProgress, Vec::new(), None);
+            (under_way.error, under_way.status, under_way.usage) = (None, None, Usage::default());
+            under_way.times = Times { request_first: call.times.request_first, ..Times::default() };
+            self.push(Input::Progress(&under_way));
+            self.push(Input::Progress(&under_way));
+            self.push(Input::Tick(call.times.request_first));
+        }
         self.push(Input::Done(&call));
+        if self.chatty {
+            self.push(Input::Tick(call.times.last_byte.unwrap()));
+        }
         self.calls.push(call);
         id
     }
@@ -464,16 +479,24 @@ fn partial(content: &[Content]) -> Vec<Message> {
     if content.is_empty() { Vec::new() } else { vec![message(Role::Assistant, content.to_vec())] }
 }
 
-/// Runs a scenario under each sight; the turns must be told the same.
+/// Runs a scenario under each sight; the turns must be told the same, and again when the stage hears of calls under way.
 pub fn everywhere(scenario: impl Fn(&mut World), expected: &[&str]) {
     for sight in SIGHTS {
-        let world = run(sight, &scenario);
-        assert_eq!(world.told(), expected, "{sight:?}");
+        let quiet = run(sight, &scenario);
+        assert_eq!(quiet.told(), expected, "{sight:?}");
+        let chatty = tell(World { chatty: true, ..World::new(sight) }, &scenario);
+        assert_eq!(chatty.told(), expected, "{sight:?}, with calls under way");
+        assert_eq!(chatty.turns, quiet.turns, "{sight:?}, with calls under way");
+        assert_eq!(chatty.placed, quiet.placed, "{sight:?}, with calls under way");
+        assert_eq!(chatty.findings, quiet.findings, "{sight:?}, with calls under way");
     }
 }
 
 pub fn run(sight: Sight, scenario: &impl Fn(&mut World)) -> World {
-    let mut world = World::new(sight);
+    tell(World::new(sight), scenario)
+}
+
+fn tell(mut world: World, scenario: &impl Fn(&mut World)) -> World {
     scenario(&mut world);
     world.end();
     world.check();

@@ -7,15 +7,14 @@ mod agents;
 mod sdks;
 mod side_calls;
 
-use std::sync::LazyLock;
-
 use crate::event::ProcessInfo;
 use crate::wire::{Call, Content, Role};
 
 use super::Agent;
 
 pub(super) use side_calls::{
-    MONITOR_SYSTEMS, SIDE_REQUESTS, SIDE_SYSTEMS, SUMMARY_REQUESTS, SUMMARY_SENTENCES, SUMMARY_SYSTEMS,
+    MONITOR_SYSTEMS, SIDE_REQUESTS, SIDE_SYSTEMS, SUMMARY_REQUESTS, SUMMARY_SENTENCES, SUMMARY_SYSTEMS, TITLE_OWNERS,
+    TITLE_VERBS,
 };
 
 /// How one agent is recognised. Every list may be empty.
@@ -37,16 +36,13 @@ pub(super) struct Profile {
     pub tools: &'static [&'static str],
 }
 
-/// All profiles: agents first, then SDKs.
-static PROFILES: LazyLock<Vec<&'static Profile>> =
-    LazyLock::new(|| agents::AGENTS.iter().chain(sdks::SDKS.iter()).collect());
-
 /// Which agent made a call.
 pub(super) fn recognise<'a>(call: &Call, processes: impl Iterator<Item = &'a ProcessInfo>) -> Agent {
     by_headers(call, agents::AGENTS)
         .or_else(|| by_system(call))
         .or_else(|| by_process(processes))
         .or_else(|| by_tools(call))
+        .or_else(|| by_google(call))
         .or_else(|| by_headers(call, sdks::SDKS))
         .or_else(|| by_stainless(call))
         .or_else(|| by_product(call))
@@ -116,7 +112,7 @@ fn by_process<'a>(processes: impl Iterator<Item = &'a ProcessInfo>) -> Option<Ag
         for word in words.filter(|word| !word.contains('\n') && word.len() < 4_096) {
             let name = word.rsplit('/').next().unwrap_or(word);
             let name = [".js", ".mjs", ".cjs", ".py"].iter().find_map(|ext| name.strip_suffix(ext)).unwrap_or(name);
-            let found = PROFILES.iter().find(|profile| {
+            let found = agents::AGENTS.iter().find(|profile| {
                 profile.programs.contains(&name) || profile.paths.iter().any(|path| word.contains(path))
             });
             if let Some(profile) = found {
@@ -133,6 +129,11 @@ fn by_tools(call: &Call) -> Option<Agent> {
         .iter()
         .find(|profile| !profile.tools.is_empty() && profile.tools.iter().all(|tool| offered(tool)))?;
     Some(agent(profile.kind, None, "tools"))
+}
+
+fn by_google(call: &Call) -> Option<Agent> {
+    let (kind, rest) = sdks::google_genai(call.request_header("user-agent")?)?;
+    Some(agent(kind, version_in(rest), "user-agent"))
 }
 
 /// The SDKs that Stainless generates name their language and version in headers.
@@ -156,4 +157,32 @@ fn by_product(call: &Call) -> Option<Agent> {
         return None;
     }
     Some(agent(&name.to_ascii_lowercase(), version_in(version), "user-agent"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_product_is_found_at_the_beginning_of_a_word() {
+        let version = |user_agent: &str, name: &str| {
+            find_product(user_agent, name).and_then(|at| version_in(&user_agent[at + name.len()..]))
+        };
+        assert_eq!(version("claude-cli/2.1.329 (external, cli)", "claude-cli").as_deref(), Some("2.1.329"));
+        assert_eq!(version("x/1 ai/5.0.1 runtime/node", "ai/").as_deref(), Some("5.0.1"));
+        assert_eq!(find_product("asyncopenai/python 1.0", "openai/python"), None);
+        assert_eq!(find_product("my-codex/1", "codex"), None);
+    }
+
+    #[test]
+    fn names_are_lower_case_where_they_are_compared_so() {
+        for profile in agents::AGENTS.iter().chain(sdks::SDKS) {
+            let lists = [profile.user_agents, profile.systems];
+            assert!(lists.iter().flat_map(|l| l.iter()).all(|text| text.to_lowercase() == **text), "{}", profile.kind);
+            assert!(profile.headers.iter().all(|(_, value)| value.to_lowercase() == *value), "{}", profile.kind);
+        }
+        for text in SIDE_SYSTEMS.iter().chain(SUMMARY_SYSTEMS).chain(MONITOR_SYSTEMS) {
+            assert_eq!(text.to_lowercase(), **text);
+        }
+    }
 }

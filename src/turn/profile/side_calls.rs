@@ -66,46 +66,28 @@ pub(in crate::turn) const SIDE_REQUESTS: &[&str] = &[
 /// Parts of system messages of calls without tools.
 pub(in crate::turn) const SIDE_SYSTEMS: &[&str] = &[
     "you are a title generator",
-    "title generator",
-    "generate a short title",
-    "generate a concise title",
-    "generate a concise, sentence-case title",
-    "generate concise titles",
-    "generate a title for",
-    "generate a brief title",
-    "generate short titles",
-    "generate short, descriptive titles",
-    "create a short title",
-    "create concise titles",
-    "you create titles",
-    "write a short title",
     "write a 5-10 word title",
-    "conversation title",
-    "session title",
-    "short, descriptive title",
-    "title for this coding session",
     "coming up with a succinct title",
     "analyze if this message indicates a new conversation topic",
     "summarize this coding conversation",
     "analyze this message and come up with a single positive",
-    "determine if this message",
     "your task is to process bash commands that an ai coding agent wants to run",
     "extract any file paths that this command reads",
     "you are an expert software engineer that generates concise",
-    "generates concise, one-line git commit messages",
+    "one-line git commit messages",
     "you are a specialized task routing ai",
     "you are a strategic task router",
-    "task routing ai",
-    "analyze the complexity of the user's request",
     "you are an expert ai diagnostician",
-    "loop detection",
     "generate a filename slug",
-    "kebab-case name",
-    "give the session a name",
-    "you are a helpful ai assistant tasked with summarizing tool use",
-    "write a short, present-tense",
+    "tasked with summarizing tool use",
     "describe what the agent is doing",
 ];
+
+/// Words of a request for the title of a conversation: what to do, to what, of what; near each other and in this order.
+pub(in crate::turn) const TITLE_VERBS: &[&str] =
+    &["generat", "creat", "writ", "come up", "coming up", "suggest", "name"];
+/// What of.
+pub(in crate::turn) const TITLE_OWNERS: &[&str] = &["conversation", "session", "chat", "thread", "discussion"];
 
 /// Parts of system messages of calls that watch over an agent, with tools or without.
 pub(in crate::turn) const MONITOR_SYSTEMS: &[&str] =
