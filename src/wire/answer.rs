@@ -27,6 +27,8 @@ pub(crate) struct Answer {
     pub(crate) server_kind: Option<&'static str>,
     /// The provider, where the shape shows it.
     pub(crate) provider: Option<&'static str>,
+    /// The error's type, where a header says it.
+    pub(crate) error_type: Option<String>,
     /// The answer came to its own end (final event, `[DONE]`, finish reason).
     pub(crate) complete: bool,
     /// Content arrived since this was last cleared: a token, for the clock.
@@ -141,17 +143,18 @@ impl Answer {
         set(&mut self.service_tier, tier);
     }
 
+    pub(crate) fn set_tier_text(&mut self, tier: Option<&str>) {
+        if let Some(tier) = tier {
+            self.service_tier = Some(tier.to_owned());
+        }
+    }
+
     /// Takes the choices' own marks: a token came, a bound was reached.
     pub(crate) fn settle(&mut self) {
         for choice in &mut self.choices {
             self.token |= std::mem::take(&mut choice.token);
             self.over_bound |= choice.over_bound;
         }
-    }
-
-    /// Forgets the content (a whole answer follows that repeats it).
-    pub(crate) fn clear_content(&mut self) {
-        self.choices.clear();
     }
 
     /// The messages so far, the main one first.
@@ -264,11 +267,16 @@ impl Choice {
         }
     }
 
-    /// Replaces what is under a key by whole contents.
-    pub(crate) fn replace(&mut self, key: u64, draft: Draft) {
-        if let Some(block) = self.block(key, || Block::Whole(Draft::new(Role::Assistant))) {
-            *block = Block::Whole(draft);
+    /// Replaces the blocks of a range of keys by whole contents, in the first one's place; true when there were some.
+    pub(crate) fn replace_range(&mut self, from: u64, to: u64, draft: Draft) -> bool {
+        let inside = |key: u64| (from..to).contains(&key);
+        let first = self.blocks.iter().position(|(key, _)| inside(*key));
+        self.blocks.retain(|(key, _)| !inside(*key));
+        let place = first.unwrap_or(self.blocks.len()).min(self.blocks.len());
+        if self.blocks.len() < MAX_BLOCKS {
+            self.blocks.insert(place, (from, Block::Whole(draft)));
         }
+        first.is_some()
     }
 
     /// Text for an API without block indexes: joins the last block where that is text.

@@ -111,7 +111,7 @@ fn request(body: &mut Body<'_>, call: &mut Call) -> bool {
     call.tools_offered = body.tools("tools", tools);
     let shaped = body.get("messages").is_some_and(Raw::is_array);
     call.messages = system;
-    call.messages.extend(body.messages("messages", message, |_, _| false));
+    call.messages.extend(body.messages("messages", message));
     shaped
 }
 

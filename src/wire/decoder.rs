@@ -4,11 +4,12 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 
+use crate::http::Header;
 use crate::wire::answer::Answer;
 use crate::wire::json::Raw;
 use crate::wire::request::Body;
 use crate::wire::{Call, Finish, ToolOffered, WireApi};
-use crate::wire::{anthropic, openai_chat};
+use crate::wire::{anthropic, bedrock, cohere, gemini, mcp, ollama, openai_chat, openai_other, openai_responses};
 
 /// One event of a streamed answer, whatever framed it.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +33,9 @@ pub(crate) trait Wire: Send {
     /// Reads a whole answer.
     fn whole(&mut self, body: Raw<'_>, answer: &mut Answer);
 
+    /// Reads what the answer's headers say.
+    fn head(&mut self, _headers: &[Header], _answer: &mut Answer) {}
+
     /// Whether a stream is one JSON per line, whatever its content type says.
     fn streams_lines(&self) -> bool {
         false
@@ -47,7 +51,20 @@ pub(crate) trait Wire: Send {
 pub(crate) fn decoder(api: WireApi) -> Box<dyn Wire> {
     match api {
         WireApi::AnthropicMessages => Box::<anthropic::Messages>::default(),
-        _ => Box::<openai_chat::Chat>::default(),
+        WireApi::OpenAiChat => Box::<openai_chat::Chat>::default(),
+        WireApi::OpenAiResponses => Box::<openai_responses::Responses>::default(),
+        WireApi::OpenAiCompletions => Box::<openai_other::Completions>::default(),
+        WireApi::OpenAiEmbeddings => Box::<openai_other::Embeddings>::default(),
+        WireApi::OpenAiImages | WireApi::OpenAiAudio | WireApi::OpenAiModerations | WireApi::OpenAiRealtime => {
+            Box::<openai_other::Media>::default()
+        }
+        WireApi::GeminiGenerateContent | WireApi::GeminiLive => Box::<gemini::Generate>::default(),
+        WireApi::GeminiInteractions => Box::<gemini::Interactions>::default(),
+        WireApi::BedrockInvoke => Box::<bedrock::Invoke>::default(),
+        WireApi::BedrockConverse => Box::<bedrock::Converse>::default(),
+        WireApi::OllamaChat | WireApi::OllamaGenerate | WireApi::OllamaEmbed => Box::<ollama::Ollama>::default(),
+        WireApi::CohereChat | WireApi::CohereEmbed | WireApi::CohereRerank => Box::<cohere::Cohere>::default(),
+        WireApi::Mcp => Box::<mcp::Mcp>::default(),
     }
 }
 

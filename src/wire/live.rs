@@ -14,7 +14,7 @@ use crate::wire::registry::Match;
 use crate::wire::request::{Body, Recent, conversation_key};
 use crate::wire::stage::{Bounds, Origin};
 use crate::wire::{
-    Call, CallError, CallId, CallState, CallUpdate, Half, Operation, Times, Usage, WireApi, error, provider,
+    Call, CallError, CallId, CallState, CallUpdate, Finish, Half, Operation, Times, Usage, WireApi, error, provider,
 };
 
 /// Headers that carry a conversation's id, the surest first.
@@ -112,6 +112,10 @@ impl Decode {
         call.service_tier.clone_from(&answer.service_tier);
         call.finish_reason = answer.finish_reason().map(str::to_owned);
         call.finish = call.finish_reason.as_deref().map(decoder::finish);
+        if call.finish == Some(Finish::Stop) && call.tool_calls().any(|tool| !tool.server_side) {
+            // Several APIs stop for tools under the same name as for good.
+            call.finish = Some(Finish::ToolCalls);
+        }
         call.error.clone_from(&answer.error);
         call.times.first_token = call.times.first_token.or(self.first_token);
         call.times.token_gaps.clone_from(&self.token_gaps);
@@ -240,6 +244,8 @@ impl Live {
         self.call.times.response_head = Some(head.first_byte);
         self.call.response.headers.clone_from(&head.headers);
         self.call.server_kind = provider::server_by_headers(&head.headers).map(str::to_owned);
+        let Decode { wire, answer, .. } = &mut self.reading.decode;
+        wire.head(&head.headers, answer);
     }
 
     /// A piece of the answer's content came; true when an event was completed.
@@ -371,10 +377,12 @@ impl Reading {
             }
         }
         self.flaws(exchange, call);
+        let answer = &self.decode.answer;
         if let Some(error) = &mut call.error
             && error.kind.is_empty()
         {
-            error.kind = failed.map_or_else(|| "error".to_owned(), |status| format!("http_{status}"));
+            let by_status = || failed.map_or_else(|| "error".to_owned(), |status| format!("http_{status}"));
+            error.kind = answer.error_type.clone().unwrap_or_else(by_status);
         }
         call.flaws.clone_from(&exchange.flaws);
     }

@@ -60,6 +60,17 @@ impl Draft {
         self.content.push(Content::Media { kind: kind.to_owned(), media_type, reference, size: data.len() as u64 });
     }
 
+    /// Contents, and the hashes of the inline media among them, in order.
+    pub(crate) fn into_parts(self) -> (Vec<Content>, Vec<[u8; 32]>) {
+        (self.content, self.media)
+    }
+
+    /// A content with the hash of its inline data.
+    pub(crate) fn push_with_digest(&mut self, content: Content, digest: Option<[u8; 32]>) {
+        self.content.push(content);
+        self.media.extend(digest);
+    }
+
     pub(crate) fn append(&mut self, mut other: Draft) {
         self.content.append(&mut other.content);
         self.media.append(&mut other.media);

@@ -6,16 +6,23 @@
 
 mod answer;
 mod anthropic;
+mod bedrock;
 mod call;
+mod cohere;
 mod decoder;
 mod error;
 mod exchange;
 mod framing;
 mod gather;
+mod gemini;
 mod json;
 mod live;
+mod mcp;
 mod message;
+mod ollama;
 mod openai_chat;
+mod openai_other;
+mod openai_responses;
 mod parts;
 mod provider;
 pub mod registry;

@@ -63,7 +63,7 @@ fn request(body: &mut Body<'_>, call: &mut Call) -> bool {
         parts::content(value, &mut draft);
         if draft.content().is_empty() { Vec::new() } else { vec![draft] }
     });
-    call.messages.extend(body.messages("messages", message, |_, _| false));
+    call.messages.extend(body.messages("messages", message));
     shaped
 }
 

@@ -61,18 +61,10 @@ enum What {
     /// The ends of the elements in the raw bytes, and the messages that were made of them.
     Messages {
         ends: Vec<usize>,
-        entries: Vec<Entry>,
+        entries: Vec<Option<Arc<Message>>>,
     },
     Tools(Arc<[ToolOffered]>),
     Whole(Vec<Arc<Message>>),
-}
-
-/// A message and the elements that it was made of.
-#[derive(Clone, Debug)]
-struct Entry {
-    /// How many elements there are up to the end of this message's.
-    until: usize,
-    message: Option<Arc<Message>>,
 }
 
 impl<'a> Body<'a> {
@@ -135,13 +127,8 @@ impl<'a> Body<'a> {
         self.fields.iter().map(|field| (&*field.key, field.value))
     }
 
-    /// The messages of an array. `read` reads one element; `joins` says whether a message continues the one before it.
-    pub(crate) fn messages(
-        &mut self,
-        key: &str,
-        mut read: impl FnMut(Raw<'a>) -> Option<Draft>,
-        joins: impl Fn(&Draft, &Draft) -> bool,
-    ) -> Vec<Arc<Message>> {
+    /// The messages of an array; `read` reads one element.
+    pub(crate) fn messages(&mut self, key: &str, mut read: impl FnMut(Raw<'a>) -> Option<Draft>) -> Vec<Arc<Message>> {
         let Some(field) = self.fields.iter().find(|field| field.key == key) else { return Vec::new() };
         let (array, same_elements) = (field.value, field.same_elements);
         let (mut ends, mut entries) = self.same_entries(key, same_elements);
@@ -149,41 +136,25 @@ impl<'a> Body<'a> {
             Some(end) => Elements::resume(array, *end),
             None => array.elements(),
         };
-        let mut open: Option<(Draft, usize)> = None;
         while let Some(element) = elements.next() {
             if ends.len() >= MAX_MESSAGES {
                 self.over_bound = true;
                 break;
             }
             ends.push(elements.position());
-            let Some(draft) = read(element) else { continue };
-            match &mut open {
-                Some((last, until)) if joins(last, &draft) => {
-                    last.append(draft);
-                    *until = ends.len();
-                }
-                _ => {
-                    let next = (draft, ends.len());
-                    entries.extend(open.replace(next).map(Entry::of));
-                }
-            }
+            entries.push(read(element).map(|draft| Arc::new(draft.seal())));
         }
-        entries.extend(open.map(Entry::of));
-        let messages = entries.iter().filter_map(|entry| entry.message.clone()).collect();
+        let messages = entries.iter().flatten().cloned().collect();
         self.keep(key, array, What::Messages { ends, entries });
         messages
     }
 
-    /// The earlier request's elements and messages that this one repeats. The last message is left out: what follows
-    /// may join it.
-    fn same_entries(&self, key: &str, same_elements: usize) -> (Vec<usize>, Vec<Entry>) {
+    /// The earlier request's elements and messages that this one repeats.
+    fn same_entries(&self, key: &str, count: usize) -> (Vec<usize>, Vec<Option<Arc<Message>>>) {
         let kept = self.prior.as_ref().and_then(|prior| prior.fields.iter().find(|kept| kept.key == key));
         let Some(Kept { what: What::Messages { ends, entries }, .. }) = kept else { return (Vec::new(), Vec::new()) };
-        let mut count = entries.partition_point(|entry| entry.until <= same_elements);
-        count = count.saturating_sub(1);
-        let entries = entries.get(..count).unwrap_or_default().to_vec();
-        let elements = entries.last().map_or(0, |entry| entry.until);
-        (ends.get(..elements).unwrap_or_default().to_vec(), entries)
+        let ends = ends.get(..count).unwrap_or_default().to_vec();
+        (ends, entries.get(..count).unwrap_or_default().to_vec())
     }
 
     /// A field that makes messages as a whole (a system prompt).
@@ -226,13 +197,6 @@ impl<'a> Body<'a> {
     /// What the next request is held against.
     pub(crate) fn into_prior(self) -> Prior {
         Prior { fields: self.kept }
-    }
-}
-
-impl Entry {
-    fn of((draft, until): (Draft, usize)) -> Entry {
-        let message = (!draft.content().is_empty()).then(|| Arc::new(draft.seal()));
-        Entry { until, message }
     }
 }
 
@@ -309,7 +273,7 @@ fn common_prefix(a: &[u8], b: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{Role, parts};
+    use crate::wire::parts;
 
     fn read(element: Raw<'_>) -> Option<Draft> {
         let mut draft = Draft::new(parts::role(&element.str_of("role")?));
@@ -317,14 +281,10 @@ mod tests {
         Some(draft)
     }
 
-    fn joins(last: &Draft, next: &Draft) -> bool {
-        last.role() == Role::Assistant && next.role() == Role::Assistant
-    }
-
     fn messages(text: &str, prior: Option<Arc<Prior>>) -> (Vec<Arc<Message>>, Arc<Prior>) {
         let content = Bytes::copy_from_slice(text.as_bytes());
         let mut body = Body::index(&content, Raw::new(&content), prior);
-        let messages = body.messages("messages", read, joins);
+        let messages = body.messages("messages", read);
         (messages, Arc::new(body.into_prior()))
     }
 
