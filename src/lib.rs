@@ -23,6 +23,7 @@ pub mod conn;
 pub mod event;
 pub mod flaw;
 pub mod http;
+pub mod launch;
 pub mod output;
 pub mod pipeline;
 pub mod proc;

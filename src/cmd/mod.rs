@@ -1,6 +1,7 @@
 //! The verbs. One file each; this one has the command line and nothing else.
 
 mod console;
+mod exec;
 mod observe;
 mod replay;
 
@@ -22,10 +23,15 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
+    /// Run a command and see the LLM calls that it and its descendants make
+    Exec(exec::ExecArgs),
     /// Play a capture (pcap, pcapng) or a tape through the pipeline
     Replay(replay::ReplayArgs),
     /// Serve the console over what was stored before
     Console(console::ConsoleArgs),
+    /// Wait to be told, then become a command (`heron exec` starts it)
+    #[command(name = "__launch", hide = true)]
+    Launch(crate::launch::HelperArgs),
     /// Open a database for no other reason than to see whether it can be
     #[command(name = "__check-db", hide = true)]
     CheckDb {
@@ -38,6 +44,8 @@ enum Verb {
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
     let ran = match cli.verb {
+        Some(Verb::Exec(args)) => exec::run(&args),
+        Some(Verb::Launch(args)) => Err(crate::launch::become_command(&args)),
         Some(Verb::Replay(args)) => replay::run(args),
         Some(Verb::Console(args)) => console::run(&args),
         Some(Verb::CheckDb { path }) => Ok(crate::store::check_database(&path)),

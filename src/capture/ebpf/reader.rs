@@ -60,9 +60,9 @@ pub fn run(mut config: Config, shared: &Arc<Shared>, out: &mut Sink<'_>, stop: &
         let mut reader = Reader { skel: &skel, rings, state: &state, shared };
         reader.until_stopped(out, stop)
     };
+    publish(&skel, shared, &state.borrow());
     drop(state);
     attacher.stop();
-    publish(&skel, shared);
     result
 }
 
@@ -97,6 +97,7 @@ fn attach_tracepoints(skel: &HeronSkel<'_>) -> Result<Vec<libbpf_rs::Link>> {
 fn take_root(skel: &HeronSkel<'_>, root: &Root, strict: bool, state: &mut State) -> Result<()> {
     let identity = proc::identity(root.pid).with_context(|| format!("process {} does not exist", root.pid))?;
     load::watch(skel, root.pid, identity.start, strict)?;
+    state.watched.insert(root.pid);
     if root.programs.is_empty() {
         let info = proc::info(root.pid).unwrap_or_default();
         let change = ProcessChange::Exec { parent: None, info: Arc::new(info) };
@@ -126,6 +127,8 @@ struct State {
     orders: Sender<Order>,
     board: SharedBoard,
     malformed: u64,
+    /// Live watched processes.
+    watched: std::collections::HashSet<u32>,
     round_records: u64,
     round_bytes: usize,
 }
@@ -150,6 +153,7 @@ impl State {
             orders,
             board,
             malformed: 0,
+            watched: std::collections::HashSet::new(),
             round_records: 0,
             round_bytes: 0,
         }
@@ -184,6 +188,10 @@ impl State {
         };
         let at = self.streams.clock().epoch(header.time);
         let process = ProcId { pid: header.tgid, start: header.start };
+        match kind {
+            ProcKind::Exit { .. } => self.watched.remove(&header.tgid),
+            _ => self.watched.insert(header.tgid),
+        };
         let change = match kind {
             ProcKind::Exec { name, args } => {
                 self.order(Order::Exec(header.tgid));
@@ -265,7 +273,7 @@ impl Reader<'_, '_> {
             last = self.round();
             gone = self.hand_on(out).is_break();
             if published.elapsed() >= PUBLISH {
-                publish(self.skel, self.shared);
+                self.publish();
                 published = Instant::now();
             }
         }
@@ -281,6 +289,10 @@ impl Reader<'_, '_> {
         drop(state);
         let _ = self.hand_on(out);
         Ok(())
+    }
+
+    fn publish(&self) {
+        publish(self.skel, self.shared, &self.state.borrow());
     }
 
     /// Sleeps until the kernel side wants to be read, or the timer ends.
@@ -369,8 +381,8 @@ fn sweep(skel: &HeronSkel<'_>, pid: u32) -> HashMap<StreamId, [u64; 2]> {
     reached
 }
 
-/// Copies the kernel's counters to where other threads read them.
-fn publish(skel: &HeronSkel<'_>, shared: &Shared) {
+/// Copies the counters to where other threads read them.
+fn publish(skel: &HeronSkel<'_>, shared: &Shared, state: &State) {
     let mut counters = std::collections::BTreeMap::new();
     for (slot, name) in (0u32..).zip(abi::COUNTERS) {
         let values = skel.maps.counters.lookup_percpu(&slot.to_ne_bytes(), MapFlags::ANY).ok().flatten();
@@ -381,6 +393,8 @@ fn publish(skel: &HeronSkel<'_>, shared: &Shared) {
             .sum();
         counters.insert(*name, sum);
     }
+    counters.insert("watched_processes", u64::try_from(state.watched.len()).unwrap_or(0));
+    counters.insert("malformed_records", state.malformed);
     *shared.counters.lock().unwrap_or_else(PoisonError::into_inner) = counters;
     let sites = board(&shared.board).sites.len();
     let hit = |site: usize| {

@@ -1,0 +1,264 @@
+//! `heron exec -- COMMAND`: runs a command as if heron were not there, and shows its LLM calls while it runs.
+//!
+//! The command shares heron's terminal, session and process group, so a TUI, ctrl-C, ctrl-Z and the window size work by
+//! themselves. It is held until its hooks are set. Its exit code is heron's (128 + signal when a signal ended it).
+
+use std::ffi::OsString;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{Child, ExitCode, ExitStatus};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use clap::Args;
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signalfd::SignalFd;
+use nix::unistd::{Pid, getpgrp, tcgetpgrp, tcsetpgrp};
+
+use super::observe::{Observation, ObserveOptions};
+use crate::capture::StopFlag;
+use crate::capture::ebpf::facts::Facts;
+use crate::capture::ebpf::{Config, EbpfSource, Root};
+use crate::launch::{Go, Held, Plan};
+use crate::wire::registry::path_rules;
+
+/// A second ctrl-C within this time of the first ends heron.
+const SECOND_INTERRUPT: Duration = Duration::from_secs(10);
+/// How often the main thread looks whether the source is still there.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Options of `heron exec`.
+#[derive(Args)]
+pub struct ExecArgs {
+    /// Keep the console up when the command has ended
+    #[arg(long)]
+    keep: bool,
+    /// Write one JSON object per line to FILE when a call or turn is complete (docs/output.md)
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Stop each new program of the command until its hooks are set
+    #[arg(long)]
+    strict: bool,
+    /// Size of the kernel's ring in MiB, a power of two
+    #[arg(long, value_name = "MIB", default_value_t = 16)]
+    ring_mib: u32,
+    #[command(flatten)]
+    observe: ObserveOptions,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+/// What the main thread is told.
+enum News {
+    /// The hooks are set.
+    Ready,
+    /// The command has ended.
+    Ended(std::io::Result<ExitStatus>),
+    /// Somebody wants heron to end now.
+    Interrupted,
+}
+
+/// Runs the command.
+pub(super) fn run(args: &ExecArgs) -> Result<ExitCode> {
+    if let Some(why) = Facts::gather().obstacle() {
+        bail!(why);
+    }
+    if !args.ring_mib.is_power_of_two() || args.ring_mib > 1024 {
+        bail!("--ring-mib is {}, but must be a power of two up to 1024", args.ring_mib);
+    }
+    let plan = Plan::new(&args.command)?;
+    // Before the first thread, so that every thread inherits the mask. The child gets a clean one.
+    let signals = block_signals()?;
+    let (child, go) = Held::start(&plan)?.split();
+    let pid = child.id();
+    let (tell, news) = channel();
+    let observation = match start(args, &plan, pid, &tell) {
+        Ok(observation) => observation,
+        Err(error) => return Err(end_held(child, go, error)),
+    };
+    if let Err(error) = wait_until_ready(&news, &observation) {
+        let error = observation.wait().err().unwrap_or(error);
+        return Err(end_held(child, go, error));
+    }
+    if let Some(url) = observation.url() {
+        eprintln!("heron: console at {url}");
+    }
+    follow_child(child, tell.clone())?;
+    let command_over = StopFlag::new();
+    follow_signals(signals, pid, tell, command_over.clone())?;
+    go.go()?;
+    let over = until_over(&news, &observation)?;
+    command_over.stop();
+    take_terminal_back();
+    finish(observation, args.keep, &news, over)
+}
+
+fn start(args: &ExecArgs, plan: &Plan, pid: u32, tell: &Sender<News>) -> Result<Observation> {
+    let ready = tell.clone();
+    let source = EbpfSource::new(Config {
+        roots: vec![Root { pid, programs: plan.programs.clone() }],
+        path_rules: path_rules().iter().map(|rule| (*rule).to_owned()).collect(),
+        ring_bytes: args.ring_mib << 20,
+        strict: args.strict,
+        on_ready: Some(Box::new(move || {
+            let _ = ready.send(News::Ready); // nobody listens any more: heron ends already
+        })),
+        ..Config::default()
+    });
+    let observe = ObserveOptions { json: args.json.clone(), ..args.observe.clone() };
+    Observation::start(Box::new(source), &observe, StopFlag::new())
+}
+
+/// The child was never let go: it ends by itself, without having run the command.
+fn end_held(mut child: Child, go: Go, error: anyhow::Error) -> anyhow::Error {
+    drop(go);
+    match child.wait() {
+        Ok(_) => error,
+        Err(wait) => error.context(format!("cannot wait for the held child: {wait}")),
+    }
+}
+
+fn wait_until_ready(news: &Receiver<News>, observation: &Observation) -> Result<()> {
+    loop {
+        match news.recv_timeout(LOOK) {
+            Ok(News::Ready) => return Ok(()),
+            Ok(News::Ended(_) | News::Interrupted) => {}
+            Err(RecvTimeoutError::Timeout) if !observation.is_finished() => {}
+            Err(_) => bail!("the capture ended before it began"),
+        }
+    }
+}
+
+fn block_signals() -> Result<SignalFd> {
+    let mut set = SigSet::empty();
+    for signal in [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM, Signal::SIGHUP] {
+        set.add(signal);
+    }
+    set.thread_block().context("cannot block signals")?;
+    SignalFd::new(&set).context("cannot receive signals")
+}
+
+fn follow_child(mut child: Child, tell: Sender<News>) -> Result<()> {
+    let wait = move || {
+        let _ = tell.send(News::Ended(child.wait()));
+    };
+    thread::Builder::new().name("heron-child".to_owned()).spawn(wait).context("cannot start a thread")?;
+    Ok(())
+}
+
+/// The terminal sends its signals to the command too; what a process sends to heron alone is passed on. The second
+/// request to end, whatever the command made of the first, ends heron.
+fn follow_signals(signals: SignalFd, pid: u32, tell: Sender<News>, command_over: StopFlag) -> Result<()> {
+    let follow = move || {
+        let mut last: Option<Instant> = None;
+        while let Ok(Some(info)) = signals.read_signal() {
+            let Some(signal) = i32::try_from(info.ssi_signo).ok().and_then(|number| Signal::try_from(number).ok()) else {
+                continue;
+            };
+            let again = last.is_some_and(|at| at.elapsed() < SECOND_INTERRUPT);
+            if (again || command_over.is_stopped()) && signal != Signal::SIGQUIT {
+                let _ = tell.send(News::Interrupted); // main has ended: so has everything
+            }
+            if signal != Signal::SIGQUIT {
+                last = Some(Instant::now());
+            }
+            let from_the_kernel = info.ssi_code == libc::SI_KERNEL;
+            if !from_the_kernel
+                && !command_over.is_stopped()
+                && let Ok(pid) = i32::try_from(pid)
+            {
+                // An error means that the command has ended: then that is what main is about to hear.
+                let _ = kill(Pid::from_raw(pid), signal);
+            }
+        }
+    };
+    thread::Builder::new().name("heron-signals".to_owned()).spawn(follow).context("cannot start a thread")?;
+    Ok(())
+}
+
+/// How the run ended.
+enum Over {
+    /// With the command; its exit code.
+    Command(u8),
+    /// By the second interrupt; the command lives on.
+    Interrupted,
+}
+
+fn until_over(news: &Receiver<News>, observation: &Observation) -> Result<Over> {
+    let mut told = false;
+    loop {
+        match news.recv_timeout(LOOK) {
+            Ok(News::Ended(status)) => return Ok(Over::Command(exit_code(status.context("cannot wait for the command")?))),
+            Ok(News::Interrupted) => return Ok(Over::Interrupted),
+            Ok(News::Ready) => {}
+            Err(RecvTimeoutError::Timeout) => {
+                if observation.is_finished() && !told {
+                    // The command is not to suffer: it goes on, unobserved.
+                    eprintln!("heron: the capture has ended early; the command goes on unobserved");
+                    told = true;
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) => return Err(anyhow!("lost sight of the command")),
+        }
+    }
+}
+
+fn exit_code(status: ExitStatus) -> u8 {
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
+    u8::try_from(code & 0xff).unwrap_or(1)
+}
+
+/// A command that put itself into the foreground leaves the terminal without a foreground group when it ends.
+fn take_terminal_back() {
+    let stdin = std::io::stdin();
+    let own = getpgrp();
+    if tcgetpgrp(&stdin).is_ok_and(|front| front != own && kill_group(front).is_err()) {
+        let mut set = SigSet::empty();
+        set.add(Signal::SIGTTOU);
+        if set.thread_block().is_ok() {
+            let _ = tcsetpgrp(&stdin, own); // no terminal any more: nothing to take back
+        }
+    }
+}
+
+/// Whether a process group has members: signal 0.
+fn kill_group(group: Pid) -> nix::Result<()> {
+    nix::sys::signal::killpg(group, None)
+}
+
+fn finish(observation: Observation, keep: bool, news: &Receiver<News>, over: Over) -> Result<ExitCode> {
+    observation.stop();
+    let left = observation.counters();
+    let ended = observation.wait()?;
+    ended.print();
+    let alive = left.read().get("kernel").and_then(|kernel| kernel.get("watched_processes").copied()).unwrap_or(0);
+    let code = match over {
+        Over::Command(code) => {
+            if alive > 0 {
+                eprintln!("heron: {alive} processes that the command started live on, unobserved");
+            }
+            code
+        }
+        Over::Interrupted => {
+            eprintln!("heron: ended by the second interrupt; the command lives on");
+            return Ok(ExitCode::from(130));
+        }
+    };
+    if let (true, Some(url)) = (keep, &ended.url) {
+        eprintln!("heron: the command has ended with code {code}; console at {url}, ctrl-C ends heron");
+        wait_for_interrupt(news);
+    }
+    Ok(ExitCode::from(code))
+}
+
+/// After the command's end the first interrupt is for heron.
+fn wait_for_interrupt(news: &Receiver<News>) {
+    while let Ok(next) = news.recv() {
+        if matches!(next, News::Interrupted) {
+            return;
+        }
+    }
+}
