@@ -155,7 +155,8 @@ fn follow_signals(signals: SignalFd, pid: u32, tell: Sender<News>, command_over:
     let follow = move || {
         let mut last: Option<Instant> = None;
         while let Ok(Some(info)) = signals.read_signal() {
-            let Some(signal) = i32::try_from(info.ssi_signo).ok().and_then(|number| Signal::try_from(number).ok()) else {
+            let Some(signal) = i32::try_from(info.ssi_signo).ok().and_then(|number| Signal::try_from(number).ok())
+            else {
                 continue;
             };
             let again = last.is_some_and(|at| at.elapsed() < SECOND_INTERRUPT);
@@ -191,7 +192,9 @@ fn until_over(news: &Receiver<News>, observation: &Observation) -> Result<Over> 
     let mut told = false;
     loop {
         match news.recv_timeout(LOOK) {
-            Ok(News::Ended(status)) => return Ok(Over::Command(exit_code(status.context("cannot wait for the command")?))),
+            Ok(News::Ended(status)) => {
+                return Ok(Over::Command(exit_code(status.context("cannot wait for the command")?)));
+            }
             Ok(News::Interrupted) => return Ok(Over::Interrupted),
             Ok(News::Ready) => {}
             Err(RecvTimeoutError::Timeout) => {

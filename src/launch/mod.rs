@@ -82,7 +82,13 @@ impl Held {
         let mut helper = Command::new("/proc/self/exe");
         helper.arg(HELPER).arg("--fd").arg(wait.as_raw_fd().to_string());
         if let Some(id) = plan.caller.switch_to() {
-            helper.arg("--uid").arg(id.uid.to_string()).arg("--gid").arg(id.gid.to_string()).arg("--user").arg(&id.name);
+            helper
+                .arg("--uid")
+                .arg(id.uid.to_string())
+                .arg("--gid")
+                .arg(id.gid.to_string())
+                .arg("--user")
+                .arg(&id.name);
         }
         helper.arg("--file").arg(&plan.file).arg("--").arg(&plan.name).args(&plan.args);
         helper.env_clear().envs(plan.caller.environment());

@@ -184,7 +184,13 @@ mod tests {
 
     #[test]
     fn the_users_own_environment_wins_over_what_sudo_made_of_it() {
-        let own = environment(&[("HOME", "/root"), ("PATH", "/sbin"), ("SUDO_USER", "ada"), ("EXTRA", "1"), ("USER", "root")]);
+        let own = environment(&[
+            ("HOME", "/root"),
+            ("PATH", "/sbin"),
+            ("SUDO_USER", "ada"),
+            ("EXTRA", "1"),
+            ("USER", "root"),
+        ]);
         let before = environment(&[("PATH", "/home/ada/.nvm/bin:/bin"), ("API_KEY", "k"), ("HOME", "/home/ada")]);
         let caller = Caller::through_sudo(&user(), own, Some(before));
         assert_eq!(caller.variable("PATH").unwrap(), "/home/ada/.nvm/bin:/bin");
