@@ -9,6 +9,8 @@ use std::ops::Range;
 use crate::tls::Arch;
 
 const MAX_HEADERS: usize = 4096;
+/// Above every address of a user's process.
+const MAX_ADDRESS: u64 = 1 << 56;
 /// Symbols looked at per table; real ones stay below two million.
 const MAX_SYMBOLS: usize = 8_000_000;
 
@@ -209,12 +211,14 @@ impl<'a> Image<'a> {
         }
         for i in 0..count {
             let at = table.checked_add(i.checked_mul(each)?)?;
-            let Some(kind) = u32_at(self.data, at) else { break };
-            let flags = u32_at(self.data, at + 4)?;
-            let offset = u64_at(self.data, at + 8)?;
-            let address = u64_at(self.data, at + 16)?;
-            let length = u64_at(self.data, at + 32)?;
+            let Some(entry) = self.data.get(at..at.checked_add(56)?) else { break };
+            let (kind, flags) = (u32_at(entry, 0)?, u32_at(entry, 4)?);
+            let (offset, address, length) = (u64_at(entry, 8)?, u64_at(entry, 16)?, u64_at(entry, 32)?);
             let Some(file) = self.clip(offset, length) else { continue };
+            // Beyond what a process can have, sums of addresses could overflow.
+            if address.checked_add(file.len() as u64).is_none_or(|end| end > MAX_ADDRESS) {
+                continue;
+            }
             match kind {
                 PT_LOAD if !file.is_empty() => {
                     self.segments.push(Segment { address, file, executable: flags & 1 != 0, writable: flags & 2 != 0 })
@@ -239,16 +243,16 @@ impl<'a> Image<'a> {
         }
         for i in 0..count {
             let at = table.checked_add(i.checked_mul(each)?)?;
-            let kind = u32_at(self.data, at + 4)?;
-            let offset = u64_at(self.data, at + 24)?;
-            let length = if kind == SHT_NOBITS { 0 } else { u64_at(self.data, at + 32)? };
+            let entry = self.data.get(at..at.checked_add(64)?)?;
+            let kind = u32_at(entry, 4)?;
+            let length = if kind == SHT_NOBITS { 0 } else { u64_at(entry, 32)? };
             self.sections.push(Section {
-                name: u32_at(self.data, at)?,
+                name: u32_at(entry, 0)?,
                 kind,
-                flags: u64_at(self.data, at + 8)?,
-                address: u64_at(self.data, at + 16)?,
-                file: self.clip(offset, length).unwrap_or(0..0),
-                link: u32_at(self.data, at + 40)?,
+                flags: u64_at(entry, 8)?,
+                address: u64_at(entry, 16)?,
+                file: self.clip(u64_at(entry, 24)?, length).unwrap_or(0..0),
+                link: u32_at(entry, 40)?,
             });
         }
         self.names = self.sections.get(names).map(|s| s.file.clone()).unwrap_or(0..0);

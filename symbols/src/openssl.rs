@@ -55,7 +55,7 @@ fn find_one(image: &Image<'_>, role: Role, name: &'static str, places: &[u64]) -
         return Err(format!("{} functions load the string {name}: it was inlined", extents.len()));
     };
     let code = image.code_at(extent.start).unwrap_or(&[]);
-    if !plausible(image.arch, code) {
+    if !plausible(image, extent.start) {
         return Err(format!("what loads {name} does not begin like a function at {:#x}", extent.start));
     }
     let layout = Layout::c3(
@@ -73,10 +73,15 @@ fn find_one(image: &Image<'_>, role: Role, name: &'static str, places: &[u64]) -
     })
 }
 
-fn plausible(arch: Arch, code: &[u8]) -> bool {
-    match arch {
-        Arch::X86_64 => crate::find::begins_like_a_function(code),
-        Arch::Aarch64 => a64::begins_like_a_function(code),
+/// A function begins here: what stands before ends something, and the first instruction is one that functions begin
+/// with.
+fn plausible(image: &Image<'_>, start: u64) -> bool {
+    let Some((address, around)) = image.code_around(start, 16) else { return false };
+    let at = (start - address) as usize;
+    let code = around.get(at..).unwrap_or(&[]);
+    match image.arch {
+        Arch::X86_64 => x86::follows_an_end(around, at) && crate::find::begins_like_a_function(code),
+        Arch::Aarch64 => a64::follows_an_end(around, at) && a64::begins_like_a_function(code),
         Arch::Other => false,
     }
 }
@@ -84,8 +89,7 @@ fn plausible(arch: Arch, code: &[u8]) -> bool {
 /// GCC moves error paths into a part of their own, with its own unwind entry: then the function is the one that
 /// jumps there.
 fn hot_part(image: &Image<'_>, table: &UnwindTable<'_>, part: Extent) -> Extent {
-    let code = image.code_at(part.start).unwrap_or(&[]);
-    if plausible(image.arch, code) {
+    if plausible(image, part.start) {
         return part;
     }
     xref::jumps_into(image, part.start, part.start.saturating_add(part.size))
