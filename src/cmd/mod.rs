@@ -4,6 +4,7 @@ mod console;
 mod exec;
 mod observe;
 mod replay;
+mod symbols;
 
 use std::process::ExitCode;
 
@@ -32,6 +33,8 @@ enum Verb {
     /// Wait to be told, then become a command (`heron exec` starts it)
     #[command(name = "__launch", hide = true)]
     Launch(crate::launch::HelperArgs),
+    /// Explain where the TLS functions of a program or a process are, and how they were found
+    Symbols(symbols::SymbolsArgs),
     /// Open a database for no other reason than to see whether it can be
     #[command(name = "__check-db", hide = true)]
     CheckDb {
@@ -48,6 +51,7 @@ pub fn run() -> ExitCode {
         Some(Verb::Launch(args)) => Err(crate::launch::become_command(&args)),
         Some(Verb::Replay(args)) => replay::run(args),
         Some(Verb::Console(args)) => console::run(&args),
+        Some(Verb::Symbols(args)) => symbols::run(&args),
         Some(Verb::CheckDb { path }) => Ok(crate::store::check_database(&path)),
         None => replay::run_capture(cli.capture),
     };
