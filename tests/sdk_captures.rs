@@ -1,0 +1,49 @@
+//! The replay of every capture of a real SDK equals the scripted server's record: fields, usage, tool calls, sizes, turns.
+//! `testdata/check_record.py` compares; its first differences are what a failing test shows.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn equals_the_record(name: &str) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let capture = root.join(format!("testdata/pcaps/sdk/{name}.pcap"));
+    let replay = Command::new(env!("CARGO_BIN_EXE_heron")).arg("replay").arg(&capture).arg("--json").output();
+    let replay = replay.expect("heron runs");
+    assert!(replay.status.success(), "{name}: {}", String::from_utf8_lossy(&replay.stderr));
+    let calls = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.calls.jsonl"));
+    fs::write(&calls, &replay.stdout).expect("the scratch folder can be written");
+    let check = Command::new("python3")
+        .arg(root.join("testdata/check_record.py"))
+        .args(["--turns", "--require-client", "--record"])
+        .arg(capture.with_extension("record.jsonl"))
+        .arg("--calls")
+        .arg(&calls)
+        .output()
+        .expect("python3 runs");
+    let said = String::from_utf8_lossy(&check.stdout);
+    assert!(
+        check.status.success(),
+        "{}\n{}",
+        said.lines().take(40).collect::<Vec<_>>().join("\n"),
+        said.lines().last().unwrap_or_default()
+    );
+}
+
+macro_rules! captures {
+    ($($test:ident: $name:literal,)*) => {
+        $(#[test]
+        fn $test() {
+            equals_the_record($name);
+        })*
+    };
+}
+
+captures! {
+    python_anthropic: "py-anthropic",
+    python_openai: "py-openai",
+    python_litellm: "py-litellm",
+    node_anthropic: "js-anthropic",
+    node_openai: "js-openai",
+    calls_between_noise: "noise",
+}
