@@ -9,13 +9,14 @@ pub mod pcap;
 pub mod tape;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::Event;
+use crate::event::{Event, Nanos};
 
 /// Asks a source to stop. Cheap to clone; sources look at it at least every 20 ms.
 #[derive(Clone, Debug, Default)]
@@ -59,6 +60,11 @@ pub trait Status: Send + Sync {
     /// Every counter by name (`ring_full`, `seen_bytes`, ...). Monotonic.
     fn counters(&self) -> BTreeMap<&'static str, u64>;
 
+    /// Encrypted connections that could not be opened (packet sources only).
+    fn encrypted(&self) -> Vec<Encrypted> {
+        Vec::new()
+    }
+
     /// What a person should know about the input (a capture that is cut, and where), one sentence each.
     fn warnings(&self) -> Vec<String> {
         Vec::new()
@@ -68,6 +74,27 @@ pub trait Status: Send + Sync {
     fn targets(&self) -> Vec<Target> {
         Vec::new()
     }
+}
+
+/// An encrypted connection that could not be opened: what can be said of it all the same.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Encrypted {
+    /// The side that opened it.
+    pub client: SocketAddr,
+    /// Its peer.
+    pub server: SocketAddr,
+    /// The name that the client asked for, where it could be seen.
+    pub server_name: Option<String>,
+    /// Time of the first packet.
+    pub first_seen: Nanos,
+    /// Time of the last packet.
+    pub last_seen: Nanos,
+    /// Ciphertext from the client, bytes.
+    pub sent_bytes: u64,
+    /// Ciphertext from the server, bytes.
+    pub received_bytes: u64,
+    /// Why it could not be opened, as the end of a sentence.
+    pub reason: String,
 }
 
 /// One place that a source looks at, and whether it works.

@@ -9,7 +9,7 @@ pub(super) enum Verdict {
     Undecided,
     /// Its bytes are handed on.
     Kept,
-    /// TLS without keys.
+    /// TLS.
     Encrypted,
     /// Neither HTTP nor TLS: its bytes cost nothing more.
     Ignored,

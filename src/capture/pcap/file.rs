@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::io::{IsTerminal, Write};
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,7 +16,8 @@ use super::format::{Item, Reader, Record};
 use super::glob;
 use super::input::Progress;
 use super::table::Table;
-use crate::capture::{Sink, Source, Status, StopFlag};
+use super::tls::KeyLog;
+use crate::capture::{Encrypted, Sink, Source, Status, StopFlag};
 use crate::event::Nanos;
 
 /// Events per batch.
@@ -31,6 +32,8 @@ pub struct Options {
     pub files: Vec<PathBuf>,
     /// A capture filter in libpcap's language; only packets that match are looked at.
     pub filter: Option<String>,
+    /// A TLS key log (`SSLKEYLOGFILE`) for the captured connections.
+    pub keylog: Option<PathBuf>,
     /// Seconds of capture per second: 1 is real time; `None` is as fast as possible.
     pub speed: Option<f64>,
     /// Whether to show how far it is on standard error (only when that is a terminal).
@@ -42,6 +45,7 @@ pub struct FileSource {
     options: Options,
     readers: Vec<Reader>,
     filter: Option<Filter>,
+    keys: KeyLog,
     progress: Arc<Progress>,
     board: Arc<Board>,
 }
@@ -51,12 +55,18 @@ pub struct FileSource {
 pub(super) struct Board {
     counters: Mutex<BTreeMap<&'static str, u64>>,
     warnings: Mutex<Vec<String>>,
+    encrypted: Mutex<Vec<Encrypted>>,
 }
 
 impl Board {
     /// Replaces the counters.
     pub(super) fn publish(&self, counters: BTreeMap<&'static str, u64>) {
         *self.counters.lock().unwrap_or_else(PoisonError::into_inner) = counters;
+    }
+
+    /// Replaces the list of encrypted connections.
+    pub(super) fn seal(&self, encrypted: Vec<Encrypted>) {
+        *self.encrypted.lock().unwrap_or_else(PoisonError::into_inner) = encrypted;
     }
 
     /// Says something that a person should know.
@@ -69,6 +79,10 @@ impl Board {
 impl Status for Board {
     fn counters(&self) -> BTreeMap<&'static str, u64> {
         self.counters.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn encrypted(&self) -> Vec<Encrypted> {
+        self.encrypted.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn warnings(&self) -> Vec<String> {
@@ -85,10 +99,11 @@ impl FileSource {
             bail!("the speed must be a number above 0, not {speed}");
         }
         let filter = options.filter.as_deref().map(Filter::new).transpose()?;
+        let keys = key_log(options.keylog.as_deref())?;
         let progress = Arc::new(Progress::default());
         let paths = expand(&options.files)?;
         let readers = paths.iter().map(|path| Reader::open(path, progress.clone())).collect::<Result<Vec<_>>>()?;
-        Ok(FileSource { options, readers, filter, progress, board: Arc::default() })
+        Ok(FileSource { options, readers, filter, keys, progress, board: Arc::default() })
     }
 }
 
@@ -102,15 +117,21 @@ impl Source for FileSource {
     }
 
     fn run(self: Box<Self>, out: &mut Sink<'_>, stop: &StopFlag) -> Result<()> {
-        let FileSource { options, readers, mut filter, progress, board } = *self;
-        let mut table = Table::new(readers.iter().all(Reader::is_mapped));
+        let FileSource { options, readers, mut filter, keys, progress, board } = *self;
+        let mut table = Table::new(readers.iter().all(Reader::is_mapped), keys);
         let mut merge = Merge::new(readers);
         let mut pace = options.speed.map(Pace::new);
         let mut bar = options.progress.then(|| Bar::new(progress)).flatten();
         let mut batch = Vec::with_capacity(BATCH);
         let mut flow = ControlFlow::Continue(());
         while let Some(item) = merge.next() {
-            let Item::Packet(record) = item else { continue };
+            let record = match item {
+                Item::Packet(record) => record,
+                Item::KeyLog(text) => {
+                    table.keys.learn(&text);
+                    continue;
+                }
+            };
             if filter.as_mut().is_some_and(|filter| !filter.matches(record.link, &record.data)) {
                 continue;
             }
@@ -135,6 +156,7 @@ impl Source for FileSource {
         table.finish(&mut batch);
         drop(bar);
         board.publish(counters(&table, &merge));
+        board.seal(table.encrypted());
         merge.warnings().for_each(|warning| board.warn(warning));
         if flow.is_continue() && !batch.is_empty() {
             // The source ends here whether or not the taker is still there.
@@ -142,6 +164,12 @@ impl Source for FileSource {
         }
         Ok(())
     }
+}
+
+/// Opens the key log that was named.
+pub(super) fn key_log(path: Option<&Path>) -> Result<KeyLog> {
+    let Some(path) = path else { return Ok(KeyLog::default()) };
+    KeyLog::open(path).with_context(|| format!("cannot read the key log {}", path.display()))
 }
 
 /// Everything that a table and its readers counted, by name.

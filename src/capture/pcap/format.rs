@@ -42,7 +42,6 @@ pub(super) enum Item {
     /// A frame.
     Packet(Record),
     /// A TLS key log carried in the file (pcapng Decryption Secrets Block, type `TLSK`).
-    #[expect(dead_code, reason = "TLS decryption takes it")]
     KeyLog(Bytes),
 }
 

@@ -16,5 +16,6 @@ mod input;
 mod link;
 mod stream;
 mod table;
+mod tls;
 
 pub use file::{FileSource, Options};

@@ -143,6 +143,11 @@ impl Stream {
         self.wild.1 >= 4
     }
 
+    /// The sequence number after the last byte handed on.
+    pub(super) fn end_of_data(&self) -> Option<u32> {
+        self.anchor
+    }
+
     /// Stream offset of a position.
     pub(super) fn offset(&self, position: u64) -> u64 {
         position.saturating_sub(self.base)

@@ -9,6 +9,8 @@ use super::connection::{After, Connection, Context, Counts};
 use super::format::Record;
 use super::fragment::Fragments;
 use super::link::{self, FragmentKey, Frame, Segment};
+use super::tls::KeyLog;
+use crate::capture::Encrypted;
 use crate::event::{CloseHow, Event, Nanos};
 
 /// How many connections are remembered; beyond, those that were silent longest are forgotten.
@@ -47,6 +49,9 @@ pub(super) struct FrameCounts {
     pub forgotten: u64,
 }
 
+/// Encrypted connections that are told of.
+const MAX_ENCRYPTED: usize = 10_000;
+
 type Key = [(IpAddr, u16); 2];
 
 /// Reassembles every TCP connection of a source.
@@ -65,13 +70,16 @@ pub(super) struct Table {
     budget: Budget,
     held: usize,
     copy: bool,
+    pub(super) keys: KeyLog,
+    /// Encrypted connections that ended.
+    encrypted: Vec<Encrypted>,
     pub(super) counts: Counts,
     pub(super) frames: FrameCounts,
 }
 
 impl Table {
     /// An empty table; `mapped` when the bytes of its records are slices of a mapped file.
-    pub(super) fn new(mapped: bool) -> Table {
+    pub(super) fn new(mapped: bool, keys: KeyLog) -> Table {
         Table {
             index: HashMap::new(),
             slots: Vec::new(),
@@ -85,6 +93,8 @@ impl Table {
             budget: if mapped { MAPPED } else { COPIED },
             held: 0,
             copy: !mapped,
+            keys,
+            encrypted: Vec::new(),
             counts: Counts::default(),
             frames: FrameCounts::default(),
         }
@@ -114,6 +124,14 @@ impl Table {
             ("conflicting_segments", counts.conflicting),
             ("stray_segments", counts.wild),
         ])
+    }
+
+    /// Encrypted connections that could not be opened, ended or not, in the order in which they were first seen.
+    pub(super) fn encrypted(&self) -> Vec<Encrypted> {
+        let open = self.slots.iter().filter_map(|entry| entry.as_ref()?.1.encrypted());
+        let mut all: Vec<Encrypted> = self.encrypted.iter().cloned().chain(open.take(MAX_ENCRYPTED)).collect();
+        all.sort_by_key(|encrypted| encrypted.first_seen);
+        all
     }
 
     /// Takes a frame.
@@ -213,7 +231,8 @@ impl Table {
         // When all connections together hold too much, whoever adds to it gives half of its own back.
         let crowded = self.held > self.budget.total && held > 1 << 16;
         let budget = if crowded { held / 2 } else { self.budget.connection };
-        let mut cx = Context { out, counts: &mut self.counts, at: self.now, budget, copy: self.copy };
+        let (counts, keys) = (&mut self.counts, &mut self.keys);
+        let mut cx = Context { out, counts, keys, at: self.now, budget, copy: self.copy };
         let result = work(connection, &mut cx);
         self.held = (self.held + connection.held_cost()).saturating_sub(held);
         if connection.watched && !watched {
@@ -244,6 +263,12 @@ impl Table {
 
     fn end(&mut self, slot: usize, how: CloseHow, out: &mut Vec<Event>) {
         self.with(slot, out, |connection, cx| connection.end(how, cx));
+        let entry = self.slots.get(slot).and_then(Option::as_ref);
+        if let Some(encrypted) = entry.and_then(|(_, connection)| connection.encrypted())
+            && self.encrypted.len() < MAX_ENCRYPTED
+        {
+            self.encrypted.push(encrypted);
+        }
     }
 
     /// Looks at the connections that wait for time to pass.

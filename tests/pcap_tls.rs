@@ -1,0 +1,215 @@
+//! TLS of real connections (testdata/generate/tls.py), opened with their key logs, whole and damaged.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use heron::capture::pcap::{FileSource, Options};
+use heron::capture::{Source, Status, StopFlag};
+use heron::event::{ConnId, Event, Transport};
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/pcap/tls").join(name)
+}
+
+struct Seen {
+    events: Vec<Event>,
+    status: Arc<dyn Status>,
+}
+
+impl Seen {
+    /// Plaintext of a direction, of all connections in the order of their ids.
+    fn bytes(&self, direction: usize) -> Vec<u8> {
+        let mut streams: BTreeMap<ConnId, Vec<u8>> = BTreeMap::new();
+        for event in &self.events {
+            if let Event::Data(data) = event
+                && data.direction.index() == direction
+            {
+                streams.entry(data.conn).or_default().extend_from_slice(&data.bytes);
+            }
+        }
+        streams.into_values().flatten().collect()
+    }
+
+    /// What is there and what is missing, in order: (offset, bytes or length).
+    fn parts(&self, direction: usize) -> (BTreeMap<u64, Vec<u8>>, u64) {
+        let (mut parts, mut lost, mut next) = (BTreeMap::new(), 0, 0);
+        for event in &self.events {
+            match event {
+                Event::Data(data) if data.direction.index() == direction => {
+                    assert_eq!(data.offset, next);
+                    next += data.bytes.len() as u64;
+                    parts.insert(data.offset, data.bytes.to_vec());
+                }
+                Event::Lost(hole) if hole.direction.index() == direction => {
+                    assert_eq!(hole.offset, next);
+                    next += hole.len;
+                    lost += hole.len;
+                }
+                _ => {}
+            }
+        }
+        (parts, lost)
+    }
+}
+
+fn run(path: PathBuf, keylog: Option<PathBuf>) -> Seen {
+    let source = Box::new(FileSource::open(Options { files: vec![path], keylog, ..Options::default() }).unwrap());
+    let status = source.status();
+    let mut events = Vec::new();
+    let mut out = |batch: Vec<Event>| {
+        events.extend(batch);
+        ControlFlow::Continue(())
+    };
+    source.run(&mut out, &StopFlag::new()).unwrap();
+    Seen { events, status }
+}
+
+const OPENED: [&str; 13] = [
+    "tls12-aes128",
+    "tls12-aes256",
+    "tls12-chacha",
+    "tls12-resumed",
+    "tls12-resumed-id",
+    "tls13-aes128",
+    "tls13-aes256",
+    "tls13-chacha",
+    "tls13-early",
+    "tls13-early-refused",
+    "tls13-key-update",
+    "tls13-resumed",
+    "tls13-retry",
+];
+
+#[test]
+fn connections_with_keys_are_opened() {
+    for name in OPENED {
+        let seen = run(fixture(&format!("{name}.pcap")), Some(fixture(&format!("{name}.keys"))));
+        for (direction, what) in ["sent", "received"].into_iter().enumerate() {
+            let expected = std::fs::read(fixture(&format!("{name}.{what}"))).unwrap();
+            assert!(seen.bytes(direction) == expected, "{name} {what}: {:?}", seen.status.encrypted());
+        }
+        let lost = seen.events.iter().filter(|event| matches!(event, Event::Lost(_))).count();
+        assert_eq!(lost, 0, "{name}");
+        for event in &seen.events {
+            if let Event::Open(open) = event {
+                assert_eq!(open.transport, Transport::Tls("keylog".into()), "{name}");
+            }
+        }
+        assert_eq!(seen.status.encrypted(), [], "{name}");
+    }
+}
+
+#[test]
+fn connections_without_keys_are_told_of() {
+    for (name, keys, reason) in [
+        ("tls13-aes256", None, "its keys are not in a key log"),
+        ("tls12-aes256", None, "its keys are not in a key log"),
+        ("tls13-aes256", Some("tls12-aes256"), "its keys are not in a key log"),
+        ("tls12-cbc", Some("tls12-cbc"), "its cipher suite or version cannot be opened"),
+    ] {
+        let keys = keys.map(|keys| fixture(&format!("{keys}.keys")));
+        let seen = run(fixture(&format!("{name}.pcap")), keys);
+        assert!(seen.events.iter().all(|event| matches!(event, Event::Tick(_))), "{name}");
+        let [encrypted] = &seen.status.encrypted()[..] else { panic!("{name}") };
+        assert_eq!(encrypted.server_name.as_deref(), Some("models.test"), "{name}");
+        assert_eq!((encrypted.server.port(), encrypted.reason.as_str()), (4433, reason), "{name}");
+        assert!((20_000..23_000).contains(&encrypted.sent_bytes), "{name} {}", encrypted.sent_bytes);
+        assert!((24_000..28_000).contains(&encrypted.received_bytes), "{name} {}", encrypted.received_bytes);
+        assert!(encrypted.first_seen < encrypted.last_seen);
+        assert_eq!(seen.status.counters()["connections_encrypted"], 1);
+    }
+}
+
+/// The records of a little-endian microsecond pcap, after its 24 bytes of head.
+fn records(file: &[u8]) -> Vec<&[u8]> {
+    let (mut rest, mut records) = (&file[24..], Vec::new());
+    while rest.len() >= 16 {
+        let len = 16 + u32::from_le_bytes(rest[8..12].try_into().unwrap()) as usize;
+        let (record, after) = rest.split_at(len);
+        records.push(record);
+        rest = after;
+    }
+    records
+}
+
+fn run_bytes(bytes: &[u8], keys: &str) -> Seen {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("capture");
+    std::fs::write(&path, bytes).unwrap();
+    run(path, Some(fixture(&format!("{keys}.keys"))))
+}
+
+#[test]
+fn a_key_log_inside_the_capture_is_used() {
+    let name = "tls13-chacha";
+    let block = |kind: u32, body: &[u8]| {
+        let mut body = body.to_vec();
+        body.resize(body.len().next_multiple_of(4), 0);
+        let len = (body.len() as u32 + 12).to_le_bytes();
+        [&kind.to_le_bytes()[..], &len, &body, &len].concat()
+    };
+    let file = std::fs::read(fixture(&format!("{name}.pcap"))).unwrap();
+    let keys = std::fs::read(fixture(&format!("{name}.keys"))).unwrap();
+    let mut ng = block(0x0a0d_0d0a, &[0x4d, 0x3c, 0x2b, 0x1a, 1, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255]);
+    ng.extend(block(1, &[1, 0, 0, 0, 0, 0, 4, 0]));
+    ng.extend(block(10, &[&0x544c_534bu32.to_le_bytes()[..], &(keys.len() as u32).to_le_bytes(), &keys].concat()));
+    for record in records(&file) {
+        let word = |at: usize| u32::from_le_bytes(record[at..at + 4].try_into().unwrap());
+        let time = u64::from(word(0)) * 1_000_000 + u64::from(word(4));
+        let mut body = [0, (time >> 32) as u32, time as u32, word(8), word(12)].map(u32::to_le_bytes).concat();
+        body.extend(&record[16..]);
+        ng.extend(block(6, &body));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("with-secrets.pcapng");
+    std::fs::write(&path, ng).unwrap();
+    let seen = run(path, None);
+    assert!(seen.bytes(1) == std::fs::read(fixture(&format!("{name}.received"))).unwrap());
+}
+
+#[test]
+fn a_lost_packet_costs_its_records_and_nothing_more() {
+    let (mut runs, mut resumed) = (0, 0);
+    for name in ["tls12-aes128", "tls13-chacha", "tls13-key-update"] {
+        let file = std::fs::read(fixture(&format!("{name}.pcap"))).unwrap();
+        let records = records(&file);
+        for missing in 0..records.len() {
+            let kept = records.iter().enumerate().filter(|(index, _)| *index != missing).map(|(_, record)| *record);
+            let damaged = [&file[..24], &kept.collect::<Vec<_>>().concat()].concat();
+            let seen = run_bytes(&damaged, name);
+            runs += 1;
+            for (direction, what) in ["sent", "received"].into_iter().enumerate() {
+                let expected = std::fs::read(fixture(&format!("{name}.{what}"))).unwrap();
+                let (parts, lost) = seen.parts(direction);
+                for (at, bytes) in &parts {
+                    let there = expected.get(*at as usize..*at as usize + bytes.len()) == Some(&bytes[..]);
+                    // An echo server's first bytes do not tell data that went missing before from session tickets.
+                    let echo = name == "tls13-key-update" && memchr::memmem::find(&expected, bytes).is_some();
+                    assert!(there || echo, "{name} without packet {missing}: {what} at {at}");
+                }
+                let last = parts.last_key_value().map_or(0, |(at, bytes)| *at as usize + bytes.len());
+                resumed += usize::from(lost > 0 && last == expected.len());
+            }
+        }
+    }
+    assert!(runs > 60 && resumed > 12, "{resumed} of {runs} went on after a hole");
+}
+
+#[test]
+fn damaged_connections_never_panic() {
+    for (seed, name) in (1u64..).zip(OPENED.into_iter().cycle().take(78)) {
+        let mut bytes = std::fs::read(fixture(&format!("{name}.pcap"))).unwrap();
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        for _ in 0..seed % 40 {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            let at = 24 + (state % (bytes.len() as u64 - 24)) as usize;
+            bytes[at] = (state >> 40) as u8;
+        }
+        run_bytes(&bytes, name);
+    }
+}
