@@ -3,6 +3,7 @@
 mod auxiliary;
 mod chain;
 mod delegation;
+mod findings;
 mod graph;
 mod model;
 mod open;

@@ -51,6 +51,15 @@ pub(super) struct Asked<'a> {
     pub call: &'a ToolCall,
 }
 
+/// What a call added to its turn.
+#[derive(Default)]
+pub(super) struct Added<'a> {
+    /// The tool calls its answer asks for.
+    pub asked: Vec<Asked<'a>>,
+    /// The steps whose results it brought.
+    pub answered: Vec<usize>,
+}
+
 /// A turn under construction.
 #[derive(Clone, Debug)]
 pub(super) struct OpenTurn {
@@ -107,12 +116,12 @@ impl OpenTurn {
         }
     }
 
-    /// Takes a finished call whose new messages begin at `tail`. Gives the tool calls its answer asks for; `answered` hears which
-    /// delegating tool calls got their results.
-    pub fn add<'c>(&mut self, call: &'c Call, tail: usize, mut answered: impl FnMut(AskId, Nanos)) -> Vec<Asked<'c>> {
+    /// Takes a finished call whose new messages begin at `tail`; `answered` hears which tool calls got their results.
+    pub fn add<'c>(&mut self, call: &'c Call, tail: usize, mut answered: impl FnMut(AskId, Nanos)) -> Added<'c> {
         self.split_time(call);
+        let mut added = Added::default();
         for message in call.messages.iter().skip(tail).filter(|message| message.role != Role::Assistant) {
-            self.take_results(message, call.times.request_first, &mut answered);
+            self.take_results(message, call.times.request_first, &mut added.answered, &mut answered);
         }
         let end = end_of(call);
         self.before_last = (call.id, self.turn.usage);
@@ -133,8 +142,8 @@ impl OpenTurn {
             // The model has gone on: what was not answered by now will not be.
             self.awaited.clear();
         }
-        let asked = self.take_tool_calls(call, end);
-        self.own_status = status_after(call, !asked.is_empty());
+        added.asked = self.take_tool_calls(call, end);
+        self.own_status = status_after(call, !added.asked.is_empty());
         self.turn.answer = match self.own_status {
             TurnStatus::Complete | TurnStatus::Cut => call.answer_text(),
             _ => String::new(),
@@ -144,7 +153,7 @@ impl OpenTurn {
         self.last_end = self.last_end.max(end);
         self.last_process = call.process.or(self.last_process);
         self.shown.2 = true;
-        asked
+        added
     }
 
     /// Shows a call that is under way.
@@ -178,7 +187,13 @@ impl OpenTurn {
         self.covered = self.covered.max(end);
     }
 
-    fn take_results(&mut self, message: &Message, at: Nanos, answered: &mut impl FnMut(AskId, Nanos)) {
+    fn take_results(
+        &mut self,
+        message: &Message,
+        at: Nanos,
+        steps: &mut Vec<usize>,
+        answered: &mut impl FnMut(AskId, Nanos),
+    ) {
         for content in &message.content {
             let Content::ToolResult { id, name, text, is_error } = content else { continue };
             let Some(index) = self.awaiting(id, name.as_deref()) else { continue };
@@ -187,6 +202,7 @@ impl OpenTurn {
                 answered(ask, at);
             }
             self.set_result(awaited.step, at, text, *is_error);
+            steps.push(awaited.step);
         }
     }
 
@@ -366,7 +382,7 @@ fn is_forced_tool(call: &Call) -> bool {
 }
 
 /// Tools whose result is what a person answers.
-fn asks_user(name: &str) -> bool {
+pub(super) fn asks_user(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     [
         "askuserquestion",

@@ -53,6 +53,8 @@ pub(super) struct TurnPlace {
     pub prompt: String,
     /// The first new message.
     pub tail: usize,
+    /// True when the call goes on from a summary of its conversation.
+    pub compacted: bool,
 }
 
 /// What is known of a conversation.
@@ -143,6 +145,7 @@ impl Stage {
             parent,
             prompt: tail.prompt().or_else(|| tail::last_prompt(&call.messages)).unwrap_or_default(),
             tail: found.tail,
+            compacted: false,
         }
     }
 
@@ -170,6 +173,7 @@ impl Stage {
                 .or_else(|| tail.others.last().cloned())
                 .unwrap_or_default(),
             tail: 0,
+            compacted: false,
         }
     }
 
@@ -213,6 +217,7 @@ impl Stage {
             parent: known.parent.map(|parent| (parent, None)),
             prompt: new_words.cloned().or_else(|| tail.others.last().cloned()).unwrap_or_default(),
             tail: call.messages.len(),
+            compacted: true,
         })
     }
 

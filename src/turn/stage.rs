@@ -11,12 +11,13 @@ use crate::wire::{Call, CallId};
 use super::auxiliary::Why;
 use super::chain::{Digest, Folds, Memo, run_of, words_digest};
 use super::delegation::{Ask, Delegations, Tree};
+use super::findings::{Findings, Seen};
 use super::graph::{Graph, Node, NodeId, Who, tools_digest};
 use super::open::{OpenTurn, Start, end_of, failure};
 use super::place::{Conversation, Place, TurnPlace};
 use super::processes::Processes;
 use super::recent::Recent;
-use super::{Placement, SessionId, TurnId, TurnStatus, TurnUpdate, chain, profile};
+use super::{Finding, Placement, SessionId, TurnId, TurnStatus, TurnUpdate, chain, profile};
 
 /// What the stage takes, in event-time order; `Done` calls in the order of their last bytes.
 #[derive(Clone, Copy, Debug)]
@@ -116,6 +117,8 @@ pub struct Stage {
     pub(super) process_sessions: Recent<ProcId, (SessionId, u64)>,
     pub(super) summaries: Vec<Summary>,
     under_way: Recent<CallId, Option<TurnId>>,
+    findings: Findings,
+    found: Vec<Finding>,
 }
 
 /// How many summaries are kept.
@@ -147,6 +150,8 @@ impl Stage {
             process_sessions: Recent::new(config.max_open_turns),
             summaries: Vec::new(),
             under_way: Recent::new(config.max_open_turns),
+            findings: Findings::new(config.max_open_turns),
+            found: Vec::new(),
             config,
         }
     }
@@ -266,6 +271,8 @@ impl Stage {
         if let Some(open) = placement.turn_id.and_then(|id| self.turns.get_mut(&id)) {
             show(open, end_of(call), false, out);
         }
+        self.counters.findings += self.found.len() as u64;
+        out.extend(self.found.drain(..).map(|finding| TurnUpdate::Finding(Box::new(finding))));
         self.evict(out);
     }
 
@@ -355,7 +362,8 @@ impl Stage {
             self.turns.insert(id, open);
             self.link_parent(place, id, call, out);
         }
-        self.extend(call, place, id, conversation, &who);
+        let before = self.conversations.peek(&conversation).map(|known| known.last_turn);
+        self.extend(call, place, id, conversation, before);
         self.conversations.insert(
             conversation,
             Conversation { session: place.session, last_turn: id, parent: place.parent.map(|(turn, _)| turn) },
@@ -378,14 +386,14 @@ impl Stage {
         }
     }
 
-    /// Adds the call to its turn, and makes its tool calls known as places where sub-agents may begin.
-    fn extend(&mut self, call: &Call, place: &TurnPlace, id: TurnId, conversation: u64, who: &Who) {
+    /// Adds the call to its turn, makes its tool calls known as places where sub-agents may begin, and looks at it.
+    fn extend(&mut self, call: &Call, place: &TurnPlace, id: TurnId, conversation: u64, before: Option<TurnId>) {
         let Some(open) = self.turns.get_mut(&id) else { return };
         self.quiet.remove(&(open.last_end, id));
         let delegations = &mut self.delegations;
-        let asked = open.add(call, place.tail, |ask, at| delegations.answered(ask, at));
-        for asked in asked {
-            let ask = Ask::new(id, place.session, conversation, asked.step, who.clone(), end_of(call));
+        let added = open.add(call, place.tail, |ask, at| delegations.answered(ask, at));
+        for asked in &added.asked {
+            let ask = Ask::new(id, place.session, conversation, asked.step, Who::of(call), end_of(call));
             let number = delegations.insert(ask, &asked.call.name, &asked.call.arguments);
             open.set_ask(asked.step, number);
         }
@@ -393,6 +401,12 @@ impl Stage {
             open.set_status(TurnStatus::Interrupted);
         }
         self.quiet.insert((open.last_end, id));
+        let parent = place.found.and_then(|found| self.graph.node(found.node)).map(|node| node.call_id);
+        let seen = Seen { call, open, added: &added, tail: place.tail, before: parent };
+        self.found.extend(self.findings.call(&seen, before));
+        if place.compacted {
+            self.found.push(self.findings.compacted(id, place.session, call));
+        }
     }
 
     /// A new turn of a conversation ends the one before.
@@ -491,6 +505,7 @@ impl Stage {
     fn settle(&mut self, id: TurnId, unfinished: Option<TurnStatus>, out: &mut Vec<TurnUpdate>) {
         let Some(mut open) = self.turns.remove(&id) else { return };
         self.quiet.remove(&(open.last_end, id));
+        self.findings.forget(id);
         if open.is_in_progress() {
             let ended = open.last_process.is_some_and(|process| self.processes.has_ended(process));
             let status = if ended { TurnStatus::Interrupted } else { unfinished.unwrap_or(TurnStatus::Interrupted) };

@@ -489,6 +489,9 @@ pub fn everywhere(scenario: impl Fn(&mut World), expected: &[&str]) {
         assert_eq!(chatty.turns, quiet.turns, "{sight:?}, with calls under way");
         assert_eq!(chatty.placed, quiet.placed, "{sight:?}, with calls under way");
         assert_eq!(chatty.findings, quiet.findings, "{sight:?}, with calls under way");
+        let happened = ["compaction", "rate_limit", "retry_storm", "cut_stream", "truncated_answer"];
+        let alarms: Vec<_> = quiet.findings.iter().filter(|f| !happened.contains(&f.kind.as_str())).collect();
+        assert!(alarms.is_empty(), "false alarms: {alarms:?}");
     }
 }
 

@@ -1,0 +1,155 @@
+//! Rules about the context: the prompt cache broken, the window nearly full.
+
+use crate::event::Nanos;
+use crate::turn::Severity;
+use crate::turn::chain::{Digest, words_digest};
+use crate::turn::open::{end_of, failure};
+use crate::wire::{Call, CallId, Message, MessageHash, Role, Usage};
+
+use super::{Said, Seen, input_of, joined, tokens};
+
+/// Fewer cached tokens than this are not worth a word.
+const CACHED: u64 = 2_000;
+/// The default lifetime of a prompt cache.
+const LIFETIME: Nanos = Nanos(5 * 60 * 1_000_000_000);
+/// A context this full is near its limit.
+const FULL_PERCENT: u64 = 90;
+
+/// What is remembered of the call before.
+#[derive(Clone, Debug)]
+pub(super) struct Before {
+    call_id: CallId,
+    model: Option<String>,
+    ended: Nanos,
+    cached: u64,
+    system: Digest,
+    tools: Digest,
+    messages: Vec<MessageHash>,
+}
+
+pub(super) fn look(seen: &Seen<'_>, before: &mut Option<Before>, said: &mut Vec<Said>) {
+    said.extend(limit_reached(seen.call));
+    if failure(seen.call).is_some() {
+        return;
+    }
+    said.extend(nearly_full(seen.call));
+    let cached = cached_of(&seen.call.usage);
+    let now = (cached >= CACHED || before.is_some()).then(|| Before::of(seen.call, cached));
+    if let (Some(was), Some(now)) = (&before, &now)
+        && seen.before == Some(was.call_id)
+    {
+        said.extend(broken_cache(seen.call, was, now));
+    }
+    *before = now.filter(|now| now.cached >= CACHED);
+}
+
+/// Tokens that the next call can read from the cache.
+fn cached_of(usage: &Usage) -> u64 {
+    [usage.cache_read, usage.cache_write_5m, usage.cache_write_1h].into_iter().flatten().sum()
+}
+
+impl Before {
+    fn of(call: &Call, cached: u64) -> Before {
+        let of_role = |system: bool| call.messages.iter().filter(move |m| (m.role == Role::System) == system);
+        let tools: Vec<Digest> = call.tools_offered.iter().map(|tool| words_digest(&tool.name)).collect();
+        let system: Vec<Digest> = of_role(true).map(|message| Digest::from_le_bytes(message.hash.0)).collect();
+        Before {
+            call_id: call.id,
+            model: call.request_model.clone(),
+            ended: end_of(call),
+            cached,
+            system: joined(&system),
+            tools: joined(&tools),
+            messages: of_role(false).map(|message| message.hash).collect(),
+        }
+    }
+}
+
+fn broken_cache(call: &Call, was: &Before, now: &Before) -> Option<Said> {
+    let read = call.usage.cache_read?;
+    let expired = call.times.request_first.since(was.ended) >= LIFETIME;
+    let input = input_of(&call.usage)?;
+    if was.cached < CACHED || expired || was.model != now.model || read >= was.cached / 2 || input < was.cached {
+        return None;
+    }
+    let what = if was.tools != now.tools {
+        "the tools that are offered changed".to_owned()
+    } else if was.system != now.system {
+        "the system prompt changed".to_owned()
+    } else {
+        match was.messages.iter().zip(&now.messages).position(|(a, b)| a != b) {
+            Some(place) => {
+                format!("message {} of {} ({}) changed", place + 1, now.messages.len(), role_of(call, place))
+            }
+            None if now.messages.len() < was.messages.len() => "messages were left out".to_owned(),
+            None => "no message changed".to_owned(),
+        }
+    };
+    let sentence = format!(
+        "The prompt cache broke: about {} tokens were read again, because {what} since the call before.",
+        tokens(was.cached - read)
+    )
+    .replace(", because no message", "; no message");
+    Some(Said::new("cache_break", Severity::Warning, sentence, vec![was.call_id, call.id]))
+}
+
+fn role_of(call: &Call, place: usize) -> &'static str {
+    let message: Option<&Message> =
+        call.messages.iter().filter(|m| m.role != Role::System).nth(place).map(|message| &**message);
+    match message.map(|message| message.role) {
+        Some(Role::User) => "user",
+        Some(Role::Assistant) => "assistant",
+        Some(Role::Tool) => "tool result",
+        Some(Role::System) | None => "message",
+    }
+}
+
+fn nearly_full(call: &Call) -> Option<Said> {
+    let window = window_of(call)?;
+    let input = input_of(&call.usage)?;
+    // More than the window fits only when the window is not the one of the table.
+    (input <= window && input * 100 >= window * FULL_PERCENT).then(|| {
+        let sentence = format!("The context is nearly full: {} of {} tokens.", tokens(input), tokens(window));
+        Said::new("context_limit", Severity::Warning, sentence, vec![call.id])
+    })
+}
+
+/// The context windows of models whose window does not depend on the plan; others are not guessed.
+fn window_of(call: &Call) -> Option<u64> {
+    let beta = call.request_header("anthropic-beta").is_some_and(|beta| beta.contains("context-1m"));
+    let model = call.response_model.as_deref().or(call.request_model.as_deref())?.to_ascii_lowercase();
+    let model = model.rsplit('/').next()?;
+    let known = [
+        ("claude-3", 200_000),
+        ("claude-haiku-4", 200_000),
+        ("claude-opus-4-0", 200_000),
+        ("claude-opus-4-1", 200_000),
+        ("claude-opus-4-5", 200_000),
+        ("gpt-4o", 128_000),
+        ("gpt-4-turbo", 128_000),
+        ("gpt-4.1", 1_047_576),
+        ("gpt-5", 272_000),
+        ("gemini-2.5", 1_048_576),
+        ("gemini-2.0", 1_048_576),
+        ("deepseek-chat", 131_072),
+    ];
+    let (_, window) = known.iter().find(|(prefix, _)| model.starts_with(prefix))?;
+    (!beta && !model.contains("[1m]")).then_some(*window)
+}
+
+fn limit_reached(call: &Call) -> Option<Said> {
+    let error = call.error.as_ref()?;
+    let text = format!("{} {}", error.kind, error.message).to_ascii_lowercase();
+    let signs = [
+        "context_length_exceeded",
+        "prompt is too long",
+        "maximum context length",
+        "context window",
+        "input token count exceeds",
+        "input is too long",
+    ];
+    signs.iter().any(|sign| text.contains(sign)).then(|| {
+        let sentence = "A call was refused because the conversation does not fit the model's context.".to_owned();
+        Said::new("context_limit", Severity::Critical, sentence, vec![call.id]).about("refused")
+    })
+}
