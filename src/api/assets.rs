@@ -28,8 +28,18 @@ pub(super) async fn asset(uri: Uri) -> Response {
     }
     match Files::get("index.html") {
         Some(page) => ([(header::CACHE_CONTROL, "no-cache")], Html(page.data.into_owned())).into_response(),
-        None => Html(MISSING).into_response(),
+        None => Html(MISSING.replace("{why}", &escaped(WHY))).into_response(),
     }
+}
+
+/// Why the build has no console, where it said so.
+const WHY: &str = match option_env!("HERON_CONSOLE_MISSING") {
+    Some(why) => why,
+    None => "its files were not there when heron was built",
+};
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 fn content_type(path: &str) -> &'static str {
@@ -53,10 +63,9 @@ const MISSING: &str = r#"<!doctype html>
 code,pre{font-family:ui-monospace,monospace;background:#eceae4;border-radius:6px;padding:.1em .35em}pre{padding:.9em 1.1em}
 @media(prefers-color-scheme:dark){body{color:#e6e8ee;background:#12141a}code,pre{background:#232733}}</style>
 <h1>Heron is running, without its console</h1>
-<p>This binary was built on a machine without Node 20.19 or newer, so the console's files are not in it. Capturing is not affected, and the
-JSON API works: <a href="/api/health">/api/health</a>, <a href="/api/calls">/api/calls</a>, <a href="/api/traces">/api/traces</a>.</p>
-<p>To get the console, install Node (for instance <code>apt-get install nodejs npm</code> where that is 20.19 or newer, or
-from <code>nodejs.org</code>) and build again in heron's checkout:</p>
+<p>The console is not in this binary: {why}.</p><p>Capturing is not affected, and the JSON API works: <a href="/api/health">/api/health</a>, <a href="/api/calls">/api/calls</a>, <a href="/api/traces">/api/traces</a>.</p>
+<p>To get it, install Node 20.19 or newer (from <code>nodejs.org</code>, or <code>apt-get install nodejs npm</code> where that is new enough) and
+build again in heron's checkout:</p>
 <pre>make build</pre>
 </html>
 "#;
