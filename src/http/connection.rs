@@ -1,16 +1,23 @@
 //! One connection: which protocol it speaks, who is the client, and the hand-over between protocols.
 //!
 //! All of it is decided from the bytes: a request line or the HTTP/2 preface makes its sender the client, a status line
-//! the server. Until then bytes that fit nothing are passed over.
+//! the server; met in the middle, HTTP/2 and WebSocket are known by the shape of their frames. Until then bytes that fit
+//! nothing are passed over.
 
 use bytes::Bytes;
 
 use super::exchange::Exchange;
-use super::h1::{H1, Switch};
+use super::h1::{H1, Held, Piece, Switch, SwitchTo};
+use super::h2::{self, H2};
 use super::seek::{self, Begins};
 use super::sink::Sink;
+use super::websocket::{self, WebSocket};
 use crate::event::{CloseHow, ConnId, Direction, Nanos};
-use crate::http::{Bounds, Counters, Part, Side};
+use crate::flaw::Flaw;
+use crate::http::{Bounds, Counters, Part, Protocol, Side};
+
+/// After so many bytes that fit nothing, only what begins with a piece of data is recognised.
+const MAX_SEARCHED: u64 = 1 << 20;
 
 /// A connection's decoder. It has no clock and does no I/O: bytes, holes and ends of each direction are pushed in the
 /// order of the stream, and the parts they complete come out.
@@ -25,8 +32,16 @@ pub struct Connection {
 enum Spoken {
     Unknown(Box<Unknown>),
     Http1(Box<H1>),
-    /// Nothing that can be read; the exchange that led here, if any, ends with the connection.
-    Opaque(Option<Box<Exchange>>),
+    Http2(Box<H2>),
+    WebSocket(Box<Upgraded>),
+}
+
+/// A connection that became a WebSocket, or was met as one.
+#[derive(Debug)]
+struct Upgraded {
+    websocket: WebSocket,
+    /// Until its end was handed on.
+    exchange: Option<Exchange>,
 }
 
 /// What is kept while the protocol is not known.
@@ -35,6 +50,8 @@ struct Unknown {
     tails: [Tail; 2],
     /// Bytes were passed over, or may have gone before.
     mid_stream: bool,
+    /// How many bytes were passed over.
+    passed: u64,
 }
 
 #[derive(Debug, Default)]
@@ -56,7 +73,7 @@ pub struct Output<'a> {
 impl Connection {
     /// A decoder of connection `conn`. `mid_stream` says that bytes may have gone before.
     pub fn new(conn: ConnId, mid_stream: bool) -> Connection {
-        let unknown = Unknown { tails: Default::default(), mid_stream };
+        let unknown = Unknown { tails: Default::default(), mid_stream, passed: 0 };
         Connection { conn, client: None, spoken: Spoken::Unknown(Box::new(unknown)) }
     }
 
@@ -90,22 +107,31 @@ impl Connection {
                 unknown.mid_stream = true;
             }
             Spoken::Http1(h1) => h1.gap(side, len, sink),
-            Spoken::Opaque(_) => {}
+            Spoken::Http2(h2) => h2.gap(side, len, sink),
+            Spoken::WebSocket(upgraded) => upgraded.gap(side, len, sink),
         }
     }
 
     /// Time passed without bytes.
     pub fn tick(&mut self, at: Nanos, out: &mut Output<'_>) {
         let sink = &mut self.sink(at, out);
-        if let Spoken::Http1(h1) = &mut self.spoken {
-            let switch = h1.tick(sink);
-            self.switch(switch, sink);
+        match &mut self.spoken {
+            Spoken::Http1(h1) => {
+                let switch = h1.tick(sink);
+                self.switch(switch, sink);
+            }
+            Spoken::Http2(h2) => h2.tick(sink),
+            Spoken::Unknown(_) | Spoken::WebSocket(_) => {}
         }
     }
 
     /// True when [`Connection::tick`] has something to do sooner or later.
     pub fn is_holding(&self) -> bool {
-        matches!(&self.spoken, Spoken::Http1(h1) if h1.is_holding())
+        match &self.spoken {
+            Spoken::Http1(h1) => h1.is_holding(),
+            Spoken::Http2(h2) => h2.is_holding(),
+            Spoken::Unknown(_) | Spoken::WebSocket(_) => false,
+        }
     }
 
     /// A direction (`None`: both) ended. What is under way ends with it.
@@ -114,16 +140,15 @@ impl Connection {
         let sink = &mut self.sink(at, out);
         match &mut self.spoken {
             Spoken::Unknown(unknown) => {
-                for tail in &mut unknown.tails {
+                let ended = |index: usize| direction.is_none_or(|direction| direction.index() == index);
+                for (_, tail) in unknown.tails.iter_mut().enumerate().filter(|(index, _)| ended(*index)) {
                     sink.counters.skipped_bytes += std::mem::take(tail).bytes.len() as u64;
                 }
             }
             Spoken::Http1(h1) => h1.close(side, how, sink),
-            Spoken::Opaque(exchange) => {
-                if let Some(exchange) = exchange.take_if(|_| side != Some(Side::Request)) {
-                    exchange.end_messages(Some(how), sink);
-                }
-            }
+            Spoken::Http2(h2) => h2.close(side, how, sink),
+            Spoken::WebSocket(upgraded) if side.is_none() => upgraded.close(how, sink),
+            Spoken::WebSocket(_) => {}
         }
     }
 
@@ -137,33 +162,67 @@ impl Connection {
     }
 
     fn push_known(&mut self, direction: Direction, bytes: Bytes, sink: &mut Sink<'_>) {
-        let side = self.side(direction);
+        self.push_side(self.side(direction), bytes, sink);
+    }
+
+    fn push_side(&mut self, side: Side, bytes: Bytes, sink: &mut Sink<'_>) {
         match &mut self.spoken {
             Spoken::Http1(h1) => {
                 let switch = h1.push(side, bytes, sink);
                 self.switch(switch, sink);
             }
-            Spoken::Opaque(_) | Spoken::Unknown(_) => sink.counters.skipped_bytes += bytes.len() as u64,
+            Spoken::Http2(h2) => {
+                h2.push(side, bytes, sink);
+                if h2.take_swap() {
+                    self.client = self.client.map(Direction::opposite);
+                }
+            }
+            Spoken::WebSocket(upgraded) => upgraded.push(side, bytes, sink),
+            Spoken::Unknown(_) => sink.counters.skipped_bytes += bytes.len() as u64,
         }
     }
 
-    fn switch(&mut self, switch: Option<Switch>, _sink: &mut Sink<'_>) {
+    fn switch(&mut self, switch: Option<Switch>, sink: &mut Sink<'_>) {
         let Some(switch) = switch else { return };
-        self.spoken = Spoken::Opaque(Some(Box::new(switch.exchange)));
+        self.spoken = match switch.to {
+            SwitchTo::WebSocket => {
+                let websocket = WebSocket::new(&switch.headers);
+                Spoken::WebSocket(Box::new(Upgraded { websocket, exchange: Some(switch.exchange) }))
+            }
+            SwitchTo::Http2 => Spoken::Http2(Box::new(H2::after_upgrade(switch.exchange, switch.next_seq, sink))),
+        };
+        let now = sink.at;
+        self.push_held(Side::Request, switch.requests, sink);
+        self.push_held(Side::Response, switch.responses, sink);
+        sink.at = now;
+    }
+
+    fn push_held(&mut self, side: Side, held: Held, sink: &mut Sink<'_>) {
+        for (at, piece) in held.pieces {
+            sink.at = at;
+            match (piece, &mut self.spoken) {
+                (Piece::Bytes(bytes), _) if bytes.is_empty() => {}
+                (Piece::Bytes(bytes), _) => self.push_side(side, bytes, sink),
+                (Piece::Gap(len), Spoken::Http2(h2)) => h2.gap(side, len, sink),
+                (Piece::Gap(len), Spoken::WebSocket(upgraded)) => upgraded.gap(side, len, sink),
+                (Piece::Gap(_), _) => {}
+            }
+        }
     }
 
     fn push_unknown(&mut self, direction: Direction, bytes: Bytes, sink: &mut Sink<'_>) {
         let Spoken::Unknown(unknown) = &mut self.spoken else { return };
         let tail = std::mem::take(&mut unknown.tails[direction.index()]);
         let joined = if tail.bytes.is_empty() { bytes.clone() } else { [&tail.bytes[..], &bytes[..]].concat().into() };
-        match recognise(&joined, sink.bounds) {
-            Recognised::Message { at, side } => {
+        match unknown.recognise(&joined, &bytes, sink.bounds) {
+            Recognised::Protocol { at, side, protocol } => {
+                let side = side.unwrap_or(if direction == Direction::Sent { Side::Request } else { Side::Response });
                 let client = if side == Side::Request { direction } else { direction.opposite() };
                 let mid_stream = unknown.mid_stream || at > 0;
                 let other = std::mem::take(&mut unknown.tails[direction.opposite().index()]);
                 sink.counters.skipped_bytes += at as u64;
                 self.client = Some(client);
-                self.spoken = Spoken::Http1(Box::new(H1::new(mid_stream)));
+                self.spoken = Spoken::begin(protocol, mid_stream, side, sink);
                 let new_at = sink.at;
                 let old = tail.bytes.slice(at.min(tail.bytes.len())..);
                 let new = bytes.slice(at.saturating_sub(tail.bytes.len())..);
@@ -182,6 +241,7 @@ impl Connection {
             Recognised::Nothing { keep, begins } => {
                 let passed = joined.len().saturating_sub(keep);
                 unknown.mid_stream |= !begins;
+                unknown.passed += passed as u64;
                 sink.counters.skipped_bytes += passed as u64;
                 unknown.tails[direction.index()] = Tail { bytes: joined.slice(passed..), at: sink.at };
             }
@@ -189,27 +249,92 @@ impl Connection {
     }
 }
 
+impl Spoken {
+    fn begin(protocol: Protocol, mid_stream: bool, found: Side, sink: &mut Sink<'_>) -> Spoken {
+        match protocol {
+            Protocol::Http1 => Spoken::Http1(Box::new(H1::new(mid_stream))),
+            Protocol::Http2 if mid_stream => Spoken::Http2(Box::new(H2::met_in_the_middle(found))),
+            Protocol::Http2 => Spoken::Http2(Box::new(H2::new())),
+            Protocol::WebSocket => {
+                let mut exchange = Exchange::begin_without_request(0, Protocol::WebSocket, sink.at, sink);
+                exchange.flaw(Flaw::MidStream, sink);
+                let websocket = WebSocket::met_in_the_middle();
+                Spoken::WebSocket(Box::new(Upgraded { websocket, exchange: Some(exchange) }))
+            }
+        }
+    }
+}
+
+impl Upgraded {
+    fn push(&mut self, side: Side, bytes: Bytes, sink: &mut Sink<'_>) {
+        let Some(exchange) = &mut self.exchange else {
+            sink.counters.skipped_bytes += bytes.len() as u64;
+            return;
+        };
+        self.websocket.push(side, bytes, exchange, sink);
+        if self.websocket.is_closed()
+            && let Some(exchange) = self.exchange.take()
+        {
+            exchange.end_messages(None, sink);
+        }
+    }
+
+    fn gap(&mut self, side: Side, len: u64, sink: &mut Sink<'_>) {
+        if let Some(exchange) = &mut self.exchange {
+            self.websocket.gap(side, len, exchange, sink);
+        }
+    }
+
+    fn close(&mut self, how: CloseHow, sink: &mut Sink<'_>) {
+        if let Some(exchange) = self.exchange.take() {
+            exchange.end_messages((!self.websocket.is_closing()).then_some(how), sink);
+        }
+    }
+}
+
 enum Recognised {
-    /// A message begins here.
-    Message { at: usize, side: Side },
+    /// It begins at `at`, sent by `side` where that can be told.
+    Protocol { at: usize, side: Option<Side>, protocol: Protocol },
     /// Nothing yet; so many bytes at the end may still become something, and `begins` says that they begin there.
     Nothing { keep: usize, begins: bool },
 }
 
-fn recognise(bytes: &[u8], bounds: &Bounds) -> Recognised {
-    let mut undecided = false;
-    for side in [Side::Request, Side::Response] {
-        match seek::begins(side, bytes) {
-            Begins::Yes => return Recognised::Message { at: 0, side },
-            Begins::Maybe => undecided = true,
-            Begins::No => {}
+impl Unknown {
+    /// What `joined` (kept bytes and the new ones, `piece`) is.
+    fn recognise(&self, joined: &[u8], piece: &[u8], bounds: &Bounds) -> Recognised {
+        let mut undecided = false;
+        for side in [Side::Request, Side::Response] {
+            match seek::begins(side, joined) {
+                Begins::Yes => return Recognised::Protocol { at: 0, side: Some(side), protocol: Protocol::Http1 },
+                Begins::Maybe => undecided = true,
+                Begins::No => {}
+            }
         }
-    }
-    if undecided && bytes.len() <= bounds.max_head_bytes {
-        return Recognised::Nothing { keep: bytes.len(), begins: true };
-    }
-    match seek::find(bytes, None) {
-        Some((at, side)) => Recognised::Message { at, side },
-        None => Recognised::Nothing { keep: bytes.len().min(seek::TAIL_BYTES), begins: false },
+        match h2::recognise(joined, !self.mid_stream, self.passed < MAX_SEARCHED) {
+            h2::Recognised::Frames { at, side } => {
+                return Recognised::Protocol { at, side, protocol: Protocol::Http2 };
+            }
+            h2::Recognised::Maybe => undecided = true,
+            h2::Recognised::No => {}
+        }
+        if undecided && joined.len() <= bounds.max_head_bytes {
+            return Recognised::Nothing { keep: joined.len(), begins: true };
+        }
+        if self.passed < MAX_SEARCHED
+            && let Some((at, side)) = seek::find(joined, None)
+        {
+            return Recognised::Protocol { at, side: Some(side), protocol: Protocol::Http1 };
+        }
+        if self.mid_stream {
+            // Frames begin with a piece of data: senders write them whole.
+            let at = joined.len() - piece.len();
+            for (masked, side) in [(true, Side::Request), (false, Side::Response)] {
+                if websocket::plausible(piece, masked) {
+                    return Recognised::Protocol { at, side: Some(side), protocol: Protocol::WebSocket };
+                }
+            }
+        }
+        let keep = if self.passed < MAX_SEARCHED { seek::TAIL_BYTES } else { 0 };
+        Recognised::Nothing { keep: joined.len().min(keep), begins: false }
     }
 }

@@ -182,7 +182,9 @@ mod tests {
 
     const HEADERS: &[u8] = b"\x0b:event-type\x07\x00\x05chunk\x01n\x04\xff\xff\xff\xff\x01t\x00";
 
-    fn cut(pieces: &[&[u8]]) -> (Vec<(Vec<Header>, Vec<u8>)>, u64, bool) {
+    type Messages = Vec<(Vec<Header>, Vec<u8>)>;
+
+    fn cut(pieces: &[&[u8]]) -> (Messages, u64, bool) {
         let mut framer = Framer::default();
         let mut messages = Vec::new();
         for piece in pieces {

@@ -58,7 +58,7 @@ pub(super) struct Switch {
     pub headers: Vec<Header>,
     /// Bytes of both sides that were read already but belong to the new protocol.
     pub requests: Held,
-    pub responses: Bytes,
+    pub responses: Held,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -81,7 +81,7 @@ pub(super) enum Piece {
 }
 
 impl Held {
-    fn push(&mut self, at: Nanos, piece: Piece) {
+    pub fn push(&mut self, at: Nanos, piece: Piece) {
         self.bytes += match &piece {
             // A piece costs its bookkeeping too.
             Piece::Bytes(bytes) => bytes.len() + 64,
@@ -90,7 +90,11 @@ impl Held {
         self.pieces.push_back((at, piece));
     }
 
-    fn since(&self) -> Option<Nanos> {
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub fn since(&self) -> Option<Nanos> {
         self.pieces.front().map(|(at, _)| *at)
     }
 }
@@ -376,15 +380,17 @@ impl H1 {
         if !wanted {
             self.whole = false;
         }
-        let mut switch = None;
+        let mut switch: Option<Switch> = None;
         while let Some((at, piece)) = held.pieces.pop_front() {
             let Piece::Bytes(bytes) = piece else { continue };
-            if switch.is_some() || !self.held_responses.pieces.is_empty() {
-                self.held_responses.push(at, Piece::Bytes(bytes));
-                continue;
+            match &mut switch {
+                Some(Switch { responses, .. }) => responses.push(at, Piece::Bytes(bytes)),
+                None if self.is_holding() => self.held_responses.push(at, Piece::Bytes(bytes)),
+                None => {
+                    sink.at = at;
+                    switch = self.read_responses(bytes, sink);
+                }
             }
-            sink.at = at;
-            switch = self.read_responses(bytes, sink);
         }
         sink.at = now;
         switch
@@ -399,7 +405,7 @@ impl H1 {
             match self.responses.next(&mut input, sink)? {
                 Item::Head { head, first_byte, cut } => {
                     if let Some(to) = self.begin_response(head, first_byte, cut, sink) {
-                        return self.switch(to, input);
+                        return self.switch(to, input, sink);
                     }
                     if !self.paused {
                         self.resume_requests(sink);
@@ -614,7 +620,9 @@ impl H1 {
         sink.at = now;
     }
 
-    fn switch(&mut self, to: SwitchTo, responses: Bytes) -> Option<Switch> {
+    fn switch(&mut self, to: SwitchTo, rest: Bytes, sink: &Sink<'_>) -> Option<Switch> {
+        let mut responses = Held::default();
+        responses.push(sink.at, Piece::Bytes(rest));
         let at = self.queue.iter().position(|waiter| {
             waiter.exchange.as_ref().is_some_and(|e| e.progress(Side::Response) == Progress::Open)
         })?;

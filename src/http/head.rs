@@ -117,7 +117,7 @@ impl Head {
                 .flat_map(|header| header.value.split(','))
                 .map(str::trim)
         };
-        if let Some(last) = all("transfer-encoding").filter(|coding| !coding.is_empty()).last() {
+        if let Some(last) = all("transfer-encoding").rfind(|coding| !coding.is_empty()) {
             return Ok(Some(if last.eq_ignore_ascii_case("chunked") { Framing::Chunked } else { Framing::UntilClose }));
         }
         let mut length = None;

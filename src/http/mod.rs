@@ -10,6 +10,7 @@ mod connection;
 pub mod event_stream;
 mod exchange;
 mod h1;
+mod h2;
 mod head;
 pub mod json_array;
 pub mod ndjson;
@@ -18,6 +19,7 @@ mod reader;
 mod seek;
 mod sink;
 pub mod sse;
+mod websocket;
 
 pub use bounds::Bounds;
 pub use connection::{Connection, Output};

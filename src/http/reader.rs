@@ -412,10 +412,7 @@ impl Reader {
             let line = input.split_to(end);
             input.advance(1);
             self.trailer_bytes += line.len();
-            let blank = match (self.kept.as_slice(), &line[..]) {
-                ([], [] | [b'\r']) | ([b'\r'], []) => true,
-                _ => false,
-            };
+            let blank = matches!((self.kept.as_slice(), &line[..]), ([], [] | [b'\r']) | ([b'\r'], []));
             self.kept.clear();
             if blank {
                 self.state = State::ExpectHead;

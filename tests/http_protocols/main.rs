@@ -2,4 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod http1;
+mod http2;
+mod streaming;
 mod support;
+mod websocket;

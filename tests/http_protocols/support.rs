@@ -185,7 +185,11 @@ pub fn events(mid_stream: bool, steps: &[Step]) -> Vec<Event> {
 }
 
 pub fn play(events: Vec<Event>) -> Vec<Part> {
-    let mut stage = conn::Stage::new(conn::Bounds::default());
+    play_within(conn::Bounds::default(), events)
+}
+
+pub fn play_within(bounds: conn::Bounds, events: Vec<Event>) -> Vec<Part> {
+    let mut stage = conn::Stage::new(bounds);
     let mut parts = Vec::new();
     for event in events {
         stage.push(event, &mut parts);
@@ -222,4 +226,15 @@ pub fn assert_split_invariant(mid_stream: bool, steps: &[Step]) -> Vec<Seen> {
         .collect();
     assert_eq!(join(&play(events(mid_stream, &single))), whole, "single bytes");
     whole
+}
+
+/// The exchanges of a connection met in the middle.
+pub fn exchanges_mid_stream(steps: &[Step]) -> Vec<Seen> {
+    join(&play(events(true, steps)))
+}
+
+/// The exchanges of a connection under other bounds than the usual ones.
+pub fn exchanges_within(bounds: heron::http::Bounds, steps: &[Step]) -> Vec<Seen> {
+    let bounds = conn::Bounds { http: bounds, ..conn::Bounds::default() };
+    join(&play_within(bounds, events(false, steps)))
 }

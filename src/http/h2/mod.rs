@@ -1,0 +1,727 @@
+//! HTTP/2 (RFC 9113), read passively: frames of both directions in, one exchange per stream out.
+//!
+//! What is damaged or was not seen is dealt with thus:
+//!
+//! - A hole inside a DATA frame costs its bytes: the frame's length counts on. A hole over a frame's end means that the
+//!   next frame is looked for by its shape ([`frame::likely`]); header blocks may be lost with it, so that direction's
+//!   HPACK table is forgotten, and every exchange that was under way in it says `gap`, because any of them may miss bytes.
+//! - A stream first seen by its response had its request lost, or the request comes late: on a connection seen whole the
+//!   server's bytes are held for a moment. Otherwise the exchange says `no_request`.
+//! - Met in the middle, streams already under way become exchanges with an empty head, so that the rest of their bodies is
+//!   not lost.
+//!
+//! Server push is read for the table's sake only.
+
+mod frame;
+mod hpack;
+mod huffman;
+mod stream;
+mod tables;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::{Buf, Bytes};
+
+use super::exchange::{Exchange, Progress};
+use super::h1::{Held, Piece};
+use super::sink::Sink;
+use crate::event::CloseHow;
+use crate::flaw::Flaw;
+use crate::http::{Protocol, Side};
+
+use frame::{FrameHead, HEAD_BYTES, Kind, Likely};
+use hpack::{Decoder, Field};
+use stream::Stream;
+
+pub(super) use frame::PREFACE;
+
+/// So many of the last closed streams are remembered, so that their late frames begin nothing.
+const REMEMBERED: usize = 256;
+/// So much is kept while the next frame is looked for.
+const MAX_SEEK: usize = 64 << 10;
+
+/// A connection that speaks HTTP/2.
+#[derive(Debug)]
+pub(super) struct H2 {
+    requests: Dir,
+    responses: Dir,
+    streams: BTreeMap<u32, Stream>,
+    closed: VecDeque<u32>,
+    /// The largest stream that the client began.
+    newest: u32,
+    next_seq: u32,
+    /// Streams may have begun before the first byte seen.
+    mid_stream: bool,
+    /// Every request was seen so far.
+    whole: bool,
+    /// A header block has told who is the client.
+    roles_known: bool,
+    /// The roles turned out to be the other way round.
+    swapped: bool,
+    held_responses: Held,
+}
+
+/// One direction.
+#[derive(Debug)]
+struct Dir {
+    state: State,
+    /// A frame's head or payload under way, or what is kept while seeking.
+    kept: Vec<u8>,
+    table: Decoder,
+    block: Option<Block>,
+    /// Frames read since their place was guessed; from the second on it was right.
+    frames: u32,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    /// So many bytes of the preface were seen.
+    Preface(usize),
+    ExpectFrame,
+    /// The padding's length comes next.
+    DataPadding(FrameHead),
+    Data {
+        head: FrameHead,
+        left: usize,
+        padding: usize,
+    },
+    /// Padding of a DATA frame, or a frame that does not matter.
+    Skip {
+        left: usize,
+        then_end: Option<u32>,
+    },
+    Gather(FrameHead),
+    Seek,
+}
+
+/// A header block under way.
+#[derive(Debug)]
+struct Block {
+    stream: u32,
+    end_stream: bool,
+    /// Of a promise: decoded for the table only.
+    promise: bool,
+    bytes: Vec<u8>,
+}
+
+impl Dir {
+    fn new(state: State, mid_stream: bool) -> Dir {
+        let frames = if mid_stream { 0 } else { 2 };
+        Dir { state, kept: Vec::new(), table: Decoder::new(mid_stream), block: None, frames }
+    }
+}
+
+/// What the first bytes of a direction say.
+pub(super) enum Recognised {
+    /// Frames begin at `at`, sent by `side` where that can be told.
+    Frames {
+        at: usize,
+        side: Option<Side>,
+    },
+    /// It may be the beginning of a preface.
+    Maybe,
+    No,
+}
+
+/// Is this HTTP/2? `fresh`: nothing of this direction was seen before, and the connection was seen from its beginning.
+/// `anywhere`: frames may begin behind the front.
+pub(super) fn recognise(bytes: &[u8], fresh: bool, anywhere: bool) -> Recognised {
+    let common = bytes.iter().zip(PREFACE).take_while(|(byte, preface)| byte == preface).count();
+    if common == PREFACE.len() {
+        return Recognised::Frames { at: 0, side: Some(Side::Request) };
+    }
+    if common == bytes.len() {
+        return Recognised::Maybe;
+    }
+    if fresh {
+        // A server may speak before the preface is seen.
+        return match frame::may_be_settings(bytes) {
+            true if bytes.len() >= HEAD_BYTES => Recognised::Frames { at: 0, side: Some(Side::Response) },
+            true => Recognised::Maybe,
+            false => Recognised::No,
+        };
+    }
+    if frame::likely(bytes) != Likely::No {
+        return Recognised::Frames { at: 0, side: frame::sender(bytes) };
+    }
+    let found = if anywhere { find_frames(bytes, |_| false) } else { None };
+    found.map_or(Recognised::No, |at| Recognised::Frames { at, side: bytes.get(at..).and_then(frame::sender) })
+}
+
+/// The first place inside `bytes` where frames seem to begin. A frame whose end is not there counts when `known` says
+/// that its stream is.
+fn find_frames(bytes: &[u8], known: impl Fn(u32) -> bool) -> Option<usize> {
+    let last = bytes.len().checked_sub(HEAD_BYTES)?;
+    (0..=last).find(|&at| {
+        let Some(rest) = bytes.get(at..) else { return false };
+        // No frame of usual size is longer than 2^18 bytes.
+        if rest.first().is_none_or(|&byte| byte > 3) {
+            return false;
+        }
+        match frame::likely(rest) {
+            Likely::Yes => true,
+            Likely::Partly => {
+                let head = rest.first_chunk().and_then(|head| frame::read(head, 1 << 18));
+                head.is_some_and(|head| known(head.stream))
+            }
+            Likely::No => false,
+        }
+    })
+}
+
+impl H2 {
+    /// A connection seen from its beginning.
+    pub fn new() -> H2 {
+        H2::with(Dir::new(State::Preface(0), false), Dir::new(State::ExpectFrame, false), false)
+    }
+
+    /// A connection met in the middle. Frames were found in the bytes of `found`; in the other direction they are still
+    /// to be found.
+    pub fn met_in_the_middle(found: Side) -> H2 {
+        let dir = |side| Dir::new(if side == found { State::ExpectFrame } else { State::Seek }, true);
+        H2::with(dir(Side::Request), dir(Side::Response), true)
+    }
+
+    fn with(requests: Dir, responses: Dir, mid_stream: bool) -> H2 {
+        H2 {
+            requests,
+            responses,
+            streams: BTreeMap::new(),
+            closed: VecDeque::new(),
+            newest: 0,
+            next_seq: 0,
+            mid_stream,
+            whole: !mid_stream,
+            roles_known: !mid_stream,
+            swapped: false,
+            held_responses: Held::default(),
+        }
+    }
+
+    /// After `Upgrade: h2c`: the request is stream 1.
+    pub fn after_upgrade(exchange: Exchange, next_seq: u32, sink: &Sink<'_>) -> H2 {
+        let mut h2 = H2::new();
+        h2.streams.insert(1, Stream::new(exchange, false, sink.at));
+        h2.newest = 1;
+        h2.next_seq = next_seq;
+        h2
+    }
+
+    /// True once when it turned out that the client is the other end.
+    pub fn take_swap(&mut self) -> bool {
+        std::mem::take(&mut self.swapped)
+    }
+
+    pub fn push(&mut self, side: Side, bytes: Bytes, sink: &mut Sink<'_>) {
+        if side == Side::Response && self.is_holding() {
+            self.held_responses.push(sink.at, Piece::Bytes(bytes));
+        } else {
+            self.read(side, bytes, sink);
+        }
+        self.release(false, sink);
+    }
+
+    pub fn gap(&mut self, side: Side, len: u64, sink: &mut Sink<'_>) {
+        if side == Side::Response && self.is_holding() {
+            return self.held_responses.push(sink.at, Piece::Gap(len));
+        }
+        self.gap_in(side, len, sink);
+    }
+
+    pub fn tick(&mut self, sink: &mut Sink<'_>) {
+        self.release(false, sink);
+    }
+
+    pub fn is_holding(&self) -> bool {
+        !self.held_responses.pieces.is_empty()
+    }
+
+    /// One side, or the whole connection, ended.
+    pub fn close(&mut self, side: Option<Side>, how: CloseHow, sink: &mut Sink<'_>) {
+        if side == Some(Side::Request) {
+            return;
+        }
+        while self.is_holding() {
+            self.release(true, sink);
+        }
+        let mut streams: Vec<Stream> = std::mem::take(&mut self.streams).into_values().collect();
+        streams.sort_by_key(|stream| stream.exchange.seq);
+        for stream in streams {
+            stream.end_cut(how, sink);
+        }
+    }
+
+    fn dir(&mut self, side: Side) -> &mut Dir {
+        if side == Side::Request { &mut self.requests } else { &mut self.responses }
+    }
+
+    fn read(&mut self, mut side: Side, mut input: Bytes, sink: &mut Sink<'_>) {
+        let dir = self.dir(side);
+        if dir.frames < 2 && dir.state != State::Seek && frame::likely(&input) == Likely::Yes {
+            // Frames begin with this piece: whatever was taken for one before it was none.
+            sink.counters.skipped_bytes += dir.kept.len() as u64;
+            dir.kept.clear();
+            dir.state = State::ExpectFrame;
+        }
+        loop {
+            let swapped = self.swapped;
+            if !self.step(side, &mut input, sink) {
+                return;
+            }
+            if self.swapped != swapped {
+                side = if side == Side::Request { Side::Response } else { Side::Request };
+            }
+        }
+    }
+
+    /// Reads the next thing; false when more bytes are needed (or the rest is held).
+    fn step(&mut self, side: Side, input: &mut Bytes, sink: &mut Sink<'_>) -> bool {
+        let dir = self.dir(side);
+        match dir.state {
+            State::Preface(seen) => {
+                let rest = PREFACE.get(seen..).unwrap_or_default();
+                let common = rest.iter().zip(input.iter()).take_while(|(one, other)| one == other).count();
+                input.advance(common);
+                dir.state = if common == rest.len() { State::ExpectFrame } else { State::Preface(seen + common) };
+                if !input.is_empty() && common < rest.len() {
+                    // No preface: frames perhaps (after an upgrade that was not one, say).
+                    dir.state = State::ExpectFrame;
+                }
+                !input.is_empty()
+            }
+            State::ExpectFrame => self.read_head(side, input, sink),
+            State::DataPadding(head) => {
+                if input.is_empty() {
+                    return false;
+                }
+                let padding = usize::from(input.get_u8());
+                let left = (head.len - 1).saturating_sub(padding);
+                dir.state = State::Data { head, left, padding: (head.len - 1) - left };
+                true
+            }
+            State::Data { head, left, padding } => {
+                if left > 0 && input.is_empty() {
+                    return false;
+                }
+                let piece = input.split_to(left.min(input.len()));
+                let left = left - piece.len();
+                dir.state = State::Data { head, left, padding };
+                if left == 0 {
+                    dir.state =
+                        State::Skip { left: padding, then_end: head.has(frame::END_STREAM).then_some(head.stream) };
+                }
+                self.data(side, head.stream, piece, sink);
+                true
+            }
+            State::Skip { left, then_end } => {
+                let skip = left.min(input.len());
+                input.advance(skip);
+                if skip < left {
+                    dir.state = State::Skip { left: left - skip, then_end };
+                    return false;
+                }
+                dir.state = State::ExpectFrame;
+                if let Some(stream) = then_end {
+                    self.end_half(side, stream, sink);
+                }
+                !input.is_empty()
+            }
+            State::Gather(head) => {
+                let before = dir.kept.len();
+                let missing = head.len.saturating_sub(before);
+                if input.len() < missing {
+                    dir.kept.extend_from_slice(input);
+                    input.clear();
+                    return false;
+                }
+                let piece = input.split_to(missing);
+                dir.state = State::ExpectFrame;
+                if before == 0 {
+                    self.frame(side, head, &piece, sink);
+                } else {
+                    let mut payload = std::mem::take(&mut dir.kept);
+                    payload.extend_from_slice(&piece);
+                    self.frame(side, head, &payload, sink);
+                }
+                true
+            }
+            State::Seek => self.seek(side, input, sink),
+        }
+    }
+
+    fn read_head(&mut self, side: Side, input: &mut Bytes, sink: &mut Sink<'_>) -> bool {
+        let dir = self.dir(side);
+        if input.is_empty() {
+            return false;
+        }
+        let mut head_bytes = [0; HEAD_BYTES];
+        let before = dir.kept.len();
+        let piece = input.split_to((HEAD_BYTES - before).min(input.len()));
+        dir.kept.extend_from_slice(&piece);
+        let Some(bytes) = dir.kept.first_chunk::<HEAD_BYTES>() else { return false };
+        head_bytes.copy_from_slice(bytes);
+        dir.kept.clear();
+        let continues = dir.block.as_ref().map(|block| block.stream);
+        let head = frame::read(&head_bytes, sink.bounds.max_frame_bytes).filter(|head| match continues {
+            Some(stream) => head.kind == Kind::Continuation && head.stream == stream,
+            None => head.kind != Kind::Continuation || self.mid_stream || !self.whole,
+        });
+        let Some(head) = head else {
+            sink.counters.malformed += 1;
+            let mut again = head_bytes.to_vec();
+            again.extend_from_slice(input);
+            *input = Bytes::from(again);
+            self.lose(side, 0, sink);
+            return true;
+        };
+        if side == Side::Response && self.must_hold(&head) {
+            let mut held = head_bytes.to_vec();
+            held.extend_from_slice(input);
+            input.clear();
+            self.held_responses.push(sink.at, Piece::Bytes(Bytes::from(held)));
+            return false;
+        }
+        let dir = self.dir(side);
+        dir.frames = dir.frames.saturating_add(1);
+        dir.state = match head.kind {
+            Kind::Data if head.has(frame::PADDED) && head.len > 0 => State::DataPadding(head),
+            Kind::Data => State::Data { head, left: head.len, padding: 0 },
+            Kind::Headers | Kind::PushPromise | Kind::Continuation | Kind::ResetStream | Kind::GoAway => {
+                State::Gather(head)
+            }
+            Kind::Settings | Kind::Ignored | Kind::Unknown => State::Skip { left: head.len, then_end: None },
+        };
+        true
+    }
+
+    /// A response on a stream that the client has not begun, on a connection seen whole: its request comes late.
+    fn must_hold(&self, head: &FrameHead) -> bool {
+        self.whole
+            && matches!(head.kind, Kind::Headers | Kind::Data | Kind::ResetStream)
+            && head.stream % 2 == 1
+            && head.stream > self.newest
+    }
+
+    fn release(&mut self, must: bool, sink: &mut Sink<'_>) {
+        let Some(since) = self.held_responses.since() else { return };
+        let waited = sink.at.since(since) > sink.bounds.response_hold;
+        let full = self.held_responses.bytes() > sink.bounds.max_buffered_bytes;
+        let first = match self.held_responses.pieces.front() {
+            Some((_, Piece::Bytes(bytes))) => {
+                bytes.first_chunk().and_then(|head| frame::read(head, sink.bounds.max_frame_bytes))
+            }
+            _ => None,
+        };
+        let wanted = first.is_none_or(|head| !self.must_hold(&head));
+        if !(must || waited || full || wanted) {
+            return;
+        }
+        // Who waited in vain missed a request.
+        self.whole &= wanted;
+        let now = sink.at;
+        let mut held = std::mem::take(&mut self.held_responses);
+        while let Some((at, piece)) = held.pieces.pop_front() {
+            if self.is_holding() {
+                self.held_responses.push(at, piece);
+                continue;
+            }
+            sink.at = at;
+            match piece {
+                Piece::Bytes(bytes) => self.read(Side::Response, bytes, sink),
+                Piece::Gap(len) => self.gap_in(Side::Response, len, sink),
+            }
+        }
+        sink.at = now;
+    }
+
+    /// A frame that was gathered whole.
+    fn frame(&mut self, side: Side, head: FrameHead, payload: &[u8], sink: &mut Sink<'_>) {
+        match head.kind {
+            Kind::Headers | Kind::PushPromise => {
+                let promise = head.kind == Kind::PushPromise;
+                let priority = !promise && head.has(frame::PRIORITY);
+                let before =
+                    usize::from(head.has(frame::PADDED)) + if promise { 4 } else { 0 } + if priority { 5 } else { 0 };
+                let padding =
+                    if head.has(frame::PADDED) { payload.first().map_or(0, |&len| usize::from(len)) } else { 0 };
+                let block = payload.get(before..payload.len().saturating_sub(padding)).unwrap_or_default();
+                self.begin_block(side, head, promise, block, sink);
+            }
+            Kind::Continuation => self.continue_block(side, head, payload, sink),
+            Kind::ResetStream => {
+                if let Some(stream) = self.streams.remove(&head.stream) {
+                    stream.end_cut(CloseHow::Reset, sink);
+                }
+                self.remember(head.stream);
+            }
+            Kind::GoAway if side == Side::Response => self.go_away(payload, sink),
+            _ => {}
+        }
+    }
+
+    fn begin_block(&mut self, side: Side, head: FrameHead, promise: bool, bytes: &[u8], sink: &mut Sink<'_>) {
+        let block = Block {
+            stream: head.stream,
+            end_stream: head.has(frame::END_STREAM) && !promise,
+            promise,
+            bytes: Vec::new(),
+        };
+        if head.has(frame::END_HEADERS) {
+            return self.header_block(side, block, bytes, sink);
+        }
+        self.dir(side).block = Some(Block { bytes: bytes.to_vec(), ..block });
+    }
+
+    fn continue_block(&mut self, side: Side, head: FrameHead, payload: &[u8], sink: &mut Sink<'_>) {
+        let dir = self.dir(side);
+        let Some(mut block) = dir.block.take() else {
+            // The block's beginning was not seen.
+            dir.table.forget();
+            return;
+        };
+        if block.bytes.len() + payload.len() > sink.bounds.max_head_bytes {
+            dir.table.forget();
+            sink.counters.bounds_hit += 1;
+            if let Some(stream) = self.streams.get_mut(&block.stream) {
+                stream.exchange.flaw(Flaw::Bound, sink);
+            }
+            return;
+        }
+        block.bytes.extend_from_slice(payload);
+        if head.has(frame::END_HEADERS) {
+            let bytes = std::mem::take(&mut block.bytes);
+            self.header_block(side, block, &bytes, sink);
+        } else {
+            dir.block = Some(block);
+        }
+    }
+
+    /// A whole header block.
+    fn header_block(&mut self, side: Side, block: Block, bytes: &[u8], sink: &mut Sink<'_>) {
+        let max_head = sink.bounds.max_head_bytes;
+        let mut fields: Vec<Field> = Vec::new();
+        let outcome = self.dir(side).table.decode(bytes, max_head, &mut fields);
+        sink.counters.unknown_fields += u64::from(outcome.unknown);
+        sink.counters.header_block_flaws += u64::from(outcome.unknown > 0 || outcome.malformed || outcome.too_large);
+        if block.promise || block.stream.is_multiple_of(2) {
+            return;
+        }
+        let side = self.settle_roles(side, &fields);
+        let fields = stream::Fields { fields, outcome };
+        match side {
+            Side::Request => self.request_headers(&block, fields, sink),
+            Side::Response => self.response_headers(&block, fields, sink),
+        }
+        if let Some(stream) = self.streams.get_mut(&block.stream) {
+            stream.quiet_since = sink.at;
+            if outcome.malformed {
+                stream.exchange.flaw(Flaw::Malformed, sink);
+            }
+            if outcome.too_large {
+                stream.exchange.flaw(Flaw::Bound, sink);
+            }
+        }
+        if block.end_stream {
+            self.end_half(side, block.stream, sink);
+        }
+    }
+
+    /// Met in the middle, the first header block tells who is the client.
+    fn settle_roles(&mut self, side: Side, fields: &[Field]) -> Side {
+        if self.roles_known {
+            return side;
+        }
+        let has = |name: &str| fields.iter().any(|field| field.name.as_deref() == Some(name));
+        let told = if has(":status") {
+            Side::Response
+        } else if has(":method") || has(":path") || has(":authority") {
+            Side::Request
+        } else {
+            return side;
+        };
+        self.roles_known = true;
+        if told != side {
+            self.swapped = !self.swapped;
+            std::mem::swap(&mut self.requests, &mut self.responses);
+        }
+        told
+    }
+
+    fn request_headers(&mut self, block: &Block, fields: stream::Fields, sink: &mut Sink<'_>) {
+        if self.streams.contains_key(&block.stream) || self.closed.contains(&block.stream) {
+            // Trailers.
+            return;
+        }
+        self.give_up_lost(sink);
+        let (head, websocket) = fields.into_request(sink.at);
+        let seq = self.take_seq();
+        let exchange = Exchange::begin(seq, head, sink);
+        self.newest = self.newest.max(block.stream);
+        self.insert(block.stream, Stream::new(exchange, websocket, sink.at), sink);
+    }
+
+    fn response_headers(&mut self, block: &Block, fields: stream::Fields, sink: &mut Sink<'_>) {
+        let Some(stream) = self.stream_or_begin(Side::Response, block.stream, sink) else { return };
+        stream.response_headers(fields, sink);
+    }
+
+    /// The stream; one that was not seen to begin becomes an exchange with an empty head, unless it is over.
+    fn stream_or_begin(&mut self, side: Side, id: u32, sink: &mut Sink<'_>) -> Option<&mut Stream> {
+        if !self.streams.contains_key(&id) {
+            if self.closed.contains(&id) || id.is_multiple_of(2) || self.whole {
+                return None;
+            }
+            let seq = self.take_seq();
+            let mut exchange = match side {
+                Side::Request => Exchange::begin(seq, stream::empty_request(sink.at), sink),
+                Side::Response => Exchange::begin_without_request(seq, Protocol::Http2, sink.at, sink),
+            };
+            exchange.flaw(if id > self.newest && !self.mid_stream { Flaw::Gap } else { Flaw::MidStream }, sink);
+            self.newest = self.newest.max(id);
+            self.insert(id, Stream::new(exchange, false, sink.at), sink);
+        }
+        self.streams.get_mut(&id)
+    }
+
+    fn data(&mut self, side: Side, id: u32, bytes: Bytes, sink: &mut Sink<'_>) {
+        if bytes.is_empty() {
+            return;
+        }
+        let len = bytes.len() as u64;
+        match self.stream_or_begin(side, id, sink) {
+            Some(stream) => stream.data(side, bytes, sink),
+            None => sink.counters.skipped_bytes += len,
+        }
+    }
+
+    fn end_half(&mut self, side: Side, id: u32, sink: &mut Sink<'_>) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        if stream.end_half(side, sink) {
+            if let Some(stream) = self.streams.remove(&id) {
+                stream.end(sink);
+            }
+            self.remember(id);
+        }
+    }
+
+    fn insert(&mut self, id: u32, stream: Stream, sink: &mut Sink<'_>) {
+        self.streams.insert(id, stream);
+        if self.streams.len() > sink.bounds.max_streams
+            && let Some((oldest, mut stream)) = self.streams.pop_first()
+        {
+            stream.exchange.flaw(Flaw::Bound, sink);
+            stream.exchange.end_lost(sink);
+            self.remember(oldest);
+        }
+    }
+
+    /// Exchanges that lost bytes and were quiet since will not come to an end of their own.
+    fn give_up_lost(&mut self, sink: &mut Sink<'_>) {
+        let lost: Vec<u32> = self
+            .streams
+            .iter()
+            .filter(|(_, stream)| stream.holed && sink.at.since(stream.quiet_since) > stream::LOST_AFTER)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in lost {
+            if let Some(stream) = self.streams.remove(&id) {
+                stream.exchange.end_lost(sink);
+            }
+            self.remember(id);
+        }
+    }
+
+    /// The server will not answer streams above the one it names.
+    fn go_away(&mut self, payload: &[u8], sink: &mut Sink<'_>) {
+        let Some(last) = payload.first_chunk().map(|bytes| u32::from_be_bytes(*bytes) & 0x7fff_ffff) else { return };
+        let refused: Vec<u32> = self.streams.range(last.saturating_add(1)..).map(|(id, _)| *id).collect();
+        for id in refused {
+            let unanswered =
+                self.streams.get(&id).is_some_and(|s| s.exchange.progress(Side::Response) == Progress::Waiting);
+            if unanswered && let Some(stream) = self.streams.remove(&id) {
+                stream.end_cut(CloseHow::Reset, sink);
+                self.remember(id);
+            }
+        }
+    }
+
+    fn gap_in(&mut self, side: Side, len: u64, sink: &mut Sink<'_>) {
+        let dir = self.dir(side);
+        let lost = usize::try_from(len).unwrap_or(usize::MAX);
+        match dir.state {
+            State::Data { head, left, padding } if lost <= left => {
+                dir.state = State::Data { head, left: left - lost, padding };
+                if let Some(stream) = self.stream_or_begin(side, head.stream, sink) {
+                    stream.gap(side, len, sink);
+                }
+                // A frame that ended inside the hole ends now.
+                if left == lost {
+                    let mut nothing = Bytes::new();
+                    while matches!(self.dir(side).state, State::Data { left: 0, .. } | State::Skip { left: 0, .. }) {
+                        self.step(side, &mut nothing, sink);
+                    }
+                }
+            }
+            State::Skip { left, then_end } if lost < left => dir.state = State::Skip { left: left - lost, then_end },
+            _ => self.lose(side, len, sink),
+        }
+    }
+
+    /// It is not known any more where a frame begins, nor what the frames in the hole were.
+    fn lose(&mut self, side: Side, len: u64, sink: &mut Sink<'_>) {
+        let dir = self.dir(side);
+        let damaged = match dir.state {
+            State::Data { head, .. } | State::DataPadding(head) => Some(head.stream),
+            State::Skip { then_end, .. } => then_end,
+            _ => None,
+        };
+        sink.counters.skipped_bytes += dir.kept.len() as u64;
+        dir.kept.clear();
+        dir.block = None;
+        dir.table.forget();
+        dir.state = State::Seek;
+        dir.frames = 0;
+        self.whole = false;
+        for (id, stream) in &mut self.streams {
+            stream.hole(side, if Some(*id) == damaged { len } else { 0 }, sink);
+        }
+    }
+
+    fn seek(&mut self, side: Side, input: &mut Bytes, sink: &mut Sink<'_>) -> bool {
+        if input.is_empty() {
+            return false;
+        }
+        let dir = if side == Side::Request { &mut self.requests } else { &mut self.responses };
+        dir.kept.extend_from_slice(input);
+        input.clear();
+        match find_frames(&dir.kept, |stream| self.streams.contains_key(&stream)) {
+            Some(at) => {
+                *input = Bytes::from(dir.kept.split_off(at));
+                sink.counters.skipped_bytes += at as u64;
+                sink.counters.resyncs += 1;
+                dir.kept.clear();
+                dir.state = State::ExpectFrame;
+                true
+            }
+            None => {
+                let over = dir.kept.len().saturating_sub(MAX_SEEK);
+                dir.kept.drain(..over);
+                sink.counters.skipped_bytes += over as u64;
+                false
+            }
+        }
+    }
+
+    fn remember(&mut self, id: u32) {
+        if self.closed.len() >= REMEMBERED {
+            self.closed.pop_front();
+        }
+        self.closed.push_back(id);
+    }
+
+    fn take_seq(&mut self) -> u32 {
+        let seq = self.next_seq;
+        self.next_seq = seq.wrapping_add(1);
+        seq
+    }
+}
