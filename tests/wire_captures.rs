@@ -123,7 +123,7 @@ fn check(names: &[&str]) {
 
 #[test]
 fn anthropic_sdks_calls_equal_the_servers_record() {
-    check(&["curl", "js-anthropic", "py-anthropic", "py-litellm"]);
+    check(&["js-anthropic", "py-anthropic", "py-litellm"]);
 }
 
 #[test]
@@ -139,6 +139,11 @@ fn openai_sdks_responses_calls_equal_the_servers_record() {
 #[test]
 fn gemini_sdks_calls_equal_the_servers_record() {
     check(&["py-gemini"]);
+}
+
+#[test]
+fn bedrock_sdks_calls_equal_the_servers_record() {
+    check(&["py-bedrock-converse", "py-bedrock-invoke"]);
 }
 
 #[test]

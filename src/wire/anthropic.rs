@@ -77,7 +77,12 @@ impl Wire for Messages {
                 }
                 "stop_reason" => answer.finish(value),
                 "usage" => read_usage(value, answer),
-                "input_tokens" | "processing_status" => known = true,
+                "input_tokens" => {
+                    // The answer of a token count.
+                    known = true;
+                    answer.counts.input = value.u64();
+                }
+                "processing_status" => known = true,
                 _ => {}
             }
         }

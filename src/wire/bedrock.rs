@@ -219,6 +219,9 @@ impl Wire for Converse {
         body.some("stopReason").into_iter().for_each(|reason| answer.finish(reason));
         body.some("usage").into_iter().for_each(|usage| answer.counts.read(usage));
         answer.set_tier(body.path(&["serviceTier", "type"]));
+        if let Some(count) = body.get("inputTokens") {
+            answer.counts.input = count.u64();
+        }
     }
 }
 

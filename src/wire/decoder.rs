@@ -9,7 +9,9 @@ use crate::wire::answer::Answer;
 use crate::wire::json::Raw;
 use crate::wire::request::Body;
 use crate::wire::{Call, Finish, ToolOffered, WireApi};
-use crate::wire::{anthropic, bedrock, cohere, gemini, mcp, ollama, openai_chat, openai_other, openai_responses};
+use crate::wire::{
+    anthropic, bedrock, cohere, gemini, mcp, ollama, openai_chat, openai_other, openai_responses, realtime,
+};
 
 /// One event of a streamed answer, whatever framed it.
 #[derive(Clone, Copy, Debug)]
@@ -55,10 +57,12 @@ pub(crate) fn decoder(api: WireApi) -> Box<dyn Wire> {
         WireApi::OpenAiResponses => Box::<openai_responses::Responses>::default(),
         WireApi::OpenAiCompletions => Box::<openai_other::Completions>::default(),
         WireApi::OpenAiEmbeddings => Box::<openai_other::Embeddings>::default(),
-        WireApi::OpenAiImages | WireApi::OpenAiAudio | WireApi::OpenAiModerations | WireApi::OpenAiRealtime => {
+        WireApi::OpenAiImages | WireApi::OpenAiAudio | WireApi::OpenAiModerations => {
             Box::<openai_other::Media>::default()
         }
-        WireApi::GeminiGenerateContent | WireApi::GeminiLive => Box::<gemini::Generate>::default(),
+        WireApi::OpenAiRealtime => Box::<realtime::Realtime>::default(),
+        WireApi::GeminiGenerateContent => Box::<gemini::Generate>::default(),
+        WireApi::GeminiLive => Box::<gemini::Live>::default(),
         WireApi::GeminiInteractions => Box::<gemini::Interactions>::default(),
         WireApi::BedrockInvoke => Box::<bedrock::Invoke>::default(),
         WireApi::BedrockConverse => Box::<bedrock::Converse>::default(),

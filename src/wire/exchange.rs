@@ -108,7 +108,7 @@ impl Exchange {
             PartKind::Message(message) => return self.take_message(at, &message, context),
             PartKind::Gap { side, .. } => self.take_gap(side),
             PartKind::Flaw(flaw) => self.flaw(flaw),
-            PartKind::End(how) => return self.end(at, how, context),
+            PartKind::End(how) => return self.end(how, context),
         }
         Fate::Open
     }
@@ -265,9 +265,9 @@ impl Exchange {
         }
     }
 
-    fn end(&mut self, at: Nanos, how: Option<CloseHow>, context: &mut Context<'_>) -> Fate {
+    fn end(&mut self, how: Option<CloseHow>, context: &mut Context<'_>) -> Fate {
         if let Some(mut socket) = self.socket.take() {
-            socket.end(self, at, how, context);
+            socket.end(self, how, context);
             return Fate::Over;
         }
         if self.live.is_none() {

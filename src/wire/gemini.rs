@@ -63,7 +63,7 @@ impl Wire for Generate {
     }
 }
 
-fn strip_models(model: &str) -> &str {
+pub(crate) fn strip_models(model: &str) -> &str {
     model.rsplit_once("models/").map_or(model, |(_, name)| name)
 }
 
@@ -230,9 +230,12 @@ fn chunk(raw: Raw<'_>, answer: &mut Answer) {
                 }
             }
             "error" if !value.is_null() => known |= error::read(raw, answer),
-            "embedding" | "embeddings" | "predictions" | "totalTokens" | "total_tokens" | "name" | "tokensInfo" => {
-                known = true
+            "totalTokens" | "total_tokens" => {
+                known = true;
+                answer.counts.input = value.u64();
             }
+            "cachedContentTokenCount" => answer.counts.cache_read = value.u64(),
+            "embedding" | "embeddings" | "predictions" | "name" | "tokensInfo" => known = true,
             _ => {}
         }
     }
@@ -270,6 +273,70 @@ fn append(choice: &mut Choice, draft: Draft) {
                 whole.push_with_digest(other, if inline { digests.next() } else { None });
                 choice.append_whole(whole);
             }
+        }
+    }
+}
+
+/// The results that a client of Gemini Live sends.
+pub(crate) fn tool_response(raw: Raw<'_>) -> Draft {
+    let mut draft = Draft::new(Role::Tool);
+    let list = raw.get("functionResponses").or_else(|| raw.get("function_responses"));
+    list.into_iter().flat_map(Raw::elements).for_each(|result| draft.push(function_response(result)));
+    draft
+}
+
+/// The decoder of Gemini Live's server messages.
+#[derive(Debug, Default)]
+pub(crate) struct Live;
+
+impl Wire for Live {
+    /// A WebSocket has no request body: the session describes its calls.
+    fn request(&self, body: &mut Body<'_>, _call: &mut Call) -> bool {
+        body.raw().bytes().is_empty()
+    }
+
+    fn event(&mut self, event: Event<'_>, answer: &mut Answer) {
+        for (key, value) in event.data.fields() {
+            match &*key {
+                "serverContent" | "server_content" => server_content(value, answer),
+                "toolCall" | "tool_call" => {
+                    let calls = value.get("functionCalls").or_else(|| value.get("function_calls"));
+                    for call in calls.into_iter().flat_map(Raw::elements) {
+                        let mut draft = Draft::new(Role::Assistant);
+                        draft.push(Content::ToolCall(function_call(call)));
+                        answer.main().append_whole(draft);
+                    }
+                    answer.complete = true;
+                }
+                "usageMetadata" | "usage_metadata" => answer.counts.read(value),
+                "error" => {
+                    error::read(event.data, answer);
+                }
+                _ => {}
+            }
+        }
+        answer.understood |= event.data.is_object();
+    }
+
+    fn whole(&mut self, body: Raw<'_>, answer: &mut Answer) {
+        self.event(Event { name: "", data: body }, answer);
+    }
+}
+
+fn server_content(raw: Raw<'_>, answer: &mut Answer) {
+    for (key, value) in raw.fields() {
+        match &*key {
+            "modelTurn" | "model_turn" => {
+                let mut draft = Draft::new(Role::Assistant);
+                read_content(value, &mut draft);
+                append(answer.main(), draft);
+            }
+            "outputTranscription" | "output_transcription" => {
+                value.str_of("text").iter().for_each(|text| answer.main().append_text(text));
+            }
+            "turnComplete" | "turn_complete" => answer.complete = true,
+            "interrupted" if value.bool() == Some(true) => answer.finish_as("interrupted"),
+            _ => {}
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::wire::registry::Match;
 use crate::wire::request::{Body, Recent, conversation_key};
 use crate::wire::stage::{Bounds, Origin};
 use crate::wire::{
-    Call, CallError, CallId, CallState, CallUpdate, Finish, Half, Operation, Times, Usage, WireApi, error, provider,
+    Call, CallError, CallId, CallState, CallUpdate, Finish, Half, Times, Usage, WireApi, error, provider,
 };
 
 /// Headers that carry a conversation's id, the surest first.
@@ -106,7 +106,7 @@ impl Decode {
     pub(crate) fn write(&self, call: &mut Call) {
         let answer = &self.answer;
         call.output = answer.messages();
-        call.usage = if call.operation == Operation::CountTokens { Usage::default() } else { answer.counts.usage() };
+        call.usage = answer.counts.usage();
         call.response_model.clone_from(&answer.model);
         call.response_id.clone_from(&answer.id);
         call.service_tier.clone_from(&answer.service_tier);

@@ -31,7 +31,7 @@ impl Wire for Responses {
         let kind = event.data.str_of("type").unwrap_or(Cow::Borrowed(event.name));
         let data = event.data;
         match &*kind {
-            "response.output_text.delta" => delta(data, answer, |choice, key, text| choice.text(key + TEXT, text)),
+            "response.output_text.delta" => text_delta(data, answer),
             "response.refusal.delta" => delta(data, answer, |choice, key, text| choice.refusal(key + TEXT, text)),
             "response.reasoning_summary_text.delta" | "response.reasoning_text.delta" | "response.reasoning.delta" => {
                 delta(data, answer, |choice, key, text| choice.thinking(key, text));
@@ -75,6 +75,9 @@ impl Wire for Responses {
         answer.understood |= known;
         answer.misshapen |= !known && body.get("error").is_none_or(Raw::is_null);
         answer.complete = true;
+        if let Some(count) = body.get("input_tokens") {
+            answer.counts.input = count.u64();
+        }
         whole(body, answer);
     }
 }
@@ -213,6 +216,11 @@ fn output(raw: Raw<'_>) -> Content {
     Content::ToolResult { id, name: None, text, is_error }
 }
 
+/// A fragment of text.
+pub(crate) fn text_delta(data: Raw<'_>, answer: &mut Answer) {
+    delta(data, answer, |choice, key, text| choice.text(key + TEXT, text));
+}
+
 /// A fragment for the block that its indexes name: one walk over the event.
 fn delta(data: Raw<'_>, answer: &mut Answer, add: impl FnOnce(&mut crate::wire::answer::Choice, u64, &str)) {
     answer.understood = true;
@@ -288,9 +296,13 @@ fn whole(response: Raw<'_>, answer: &mut Answer) {
         (Some("incomplete"), Some(reason)) => answer.finish_as(&reason),
         (Some("failed"), _) => {
             answer.finish_as("failed");
+            response.some("status_details").into_iter().for_each(|details| {
+                error::read(details, answer);
+            });
             answer.fail("failed", "");
         }
-        (Some("cancelled"), _) => {
+        // A realtime session's answer that the user interrupted is no failure.
+        (Some("cancelled"), _) if response.get("status_details").is_none() => {
             answer.finish_as("cancelled");
             answer.fail("cancelled", "the response was cancelled");
         }

@@ -56,7 +56,7 @@ pub(crate) fn part(raw: Raw<'_>, draft: &mut Draft) {
         }
         "image" | "document" => source(raw, &kind, draft),
         "image_url" | "video_url" | "audio_url" | "input_image" => url(raw, &kind, draft),
-        "input_audio" | "audio" => audio(raw, draft),
+        "input_audio" | "audio" | "output_audio" => audio(raw, draft),
         "file" | "input_file" => file(raw, draft),
         kind if kind == "tool_result" || kind.ends_with("_tool_result") => draft.push(tool_result(raw)),
         "" if raw.get("text").is_some() => raw.get("text").into_iter().for_each(|text| push_text(text, draft)),
@@ -185,6 +185,9 @@ fn url(raw: Raw<'_>, kind: &str, draft: &mut Draft) {
 }
 
 fn audio(raw: Raw<'_>, draft: &mut Draft) {
+    if let Some(text) = raw.get("transcript").and_then(Raw::string) {
+        return draft.text(text);
+    }
     let audio = raw.some("input_audio").or_else(|| raw.some("audio")).unwrap_or(raw);
     let format = audio.str_of("format").or_else(|| audio.str_of("mimeType")).map(Cow::into_owned);
     let reference = audio.str_of("id").map(Cow::into_owned);
