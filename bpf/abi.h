@@ -99,6 +99,7 @@ enum heron_counter {
 	HERON_C_EXECS,
 	HERON_C_EXITS,
 	HERON_C_STREAMS,	/* streams opened */
+	HERON_C_MISSED_BYTES,	/* payload of streams met in the middle, before their next request */
 	HERON_COUNTERS,
 };
 

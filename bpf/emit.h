@@ -11,13 +11,6 @@ extern int bpf_probe_read_user_dynptr(struct bpf_dynptr *dptr, __u32 off, __u32 
 #define CHUNK_TINY 256
 #define CHUNKS_MAX 512	/* of CHUNK_FULL: 8 MiB by size classes */
 
-struct emit {
-	struct heron_data data;
-	__u64 buf;
-	__u64 left;
-	__u64 wake;
-};
-
 static __always_inline __u64 wake_flags(bool now)
 {
 	if (now || bpf_ringbuf_query(&data_ring, BPF_RB_AVAIL_DATA) >= heron_wake_bytes) {
@@ -89,8 +82,8 @@ static __always_inline int emit_exact(const bool sleepable, struct emit *e)
 	__u64 len = e->left;
 	int err;
 
-	if (len > HERON_CHUNK_MAX)
-		len = HERON_CHUNK_MAX;
+	if (len > heron_chunk_bytes)
+		len = heron_chunk_bytes;
 	e->data.len = len;
 	if (bpf_ringbuf_reserve_dynptr(&data_ring, sizeof(e->data) + (__u32)len, 0, &rec)) {
 		lost(HERON_C_RING_FULL, HERON_C_RING_FULL_BYTES, len);
@@ -163,26 +156,33 @@ EMIT_CLASS(CHUNK_FULL)
 EMIT_CLASS(CHUNK_SMALL)
 EMIT_CLASS(CHUNK_TINY)
 
-static long exact_chunk_sleepable(__u32 i, struct emit *e)
+/* A loop's context lives on the stack; what changes from turn to turn lives in the thread's map value, where the verifier
+ * does not follow it. */
+struct emit_loop {
+	struct emit *e;
+};
+
+static long exact_chunk_sleepable(__u32 i, struct emit_loop *loop)
 {
-	return emit_exact(true, e);
+	return emit_exact(true, loop->e);
 }
 
-static long exact_chunk(__u32 i, struct emit *e)
+static long exact_chunk(__u32 i, struct emit_loop *loop)
 {
-	return emit_exact(false, e);
+	return emit_exact(false, loop->e);
 }
 
 /* Copies `e->left` bytes at `e->buf` to the data ring. */
 static __always_inline void emit_bytes(const bool sleepable, struct emit *e)
 {
 	if (heron_exact_records) {
-		__u32 chunks = (e->left + HERON_CHUNK_MAX - 1) / HERON_CHUNK_MAX;
+		__u32 chunks = (e->left + heron_chunk_bytes - 1) / heron_chunk_bytes;
+		struct emit_loop loop = { .e = e };
 
 		if (sleepable)
-			bpf_loop(chunks, exact_chunk_sleepable, e, 0);
+			bpf_loop(chunks, exact_chunk_sleepable, &loop, 0);
 		else
-			bpf_loop(chunks, exact_chunk, e, 0);
+			bpf_loop(chunks, exact_chunk, &loop, 0);
 		return;
 	}
 	for (int i = 0; i < CHUNKS_MAX && e->left > CHUNK_FULL; i++)

@@ -6,6 +6,7 @@
 const volatile __u32 heron_exact_records;	/* kernel has ring dynptrs and a copy into them */
 const volatile __u32 heron_sleepable;		/* the uprobes may fault pages in */
 const volatile __u32 heron_wake_bytes = 1 << 20;	/* wake the reader when this much waits */
+const volatile __u32 heron_chunk_bytes = HERON_CHUNK_MAX; /* payload of one exact-size record */
 const volatile __u32 heron_filter = 1;		/* 0: everything of a watched process passes (tests, `--no-filter`) */
 const volatile __u32 heron_strict;
 
@@ -79,6 +80,14 @@ struct target {
 	__u32 len;	/* bytes of the head */
 };
 
+/* Bytes on their way to the data ring. */
+struct emit {
+	struct heron_data data;
+	__u64 buf;
+	__u64 left;
+	__u64 wake;
+};
+
 /* What a thread is doing. `head` is scratch of the thread, not of the CPU: a sleepable program may be followed on its CPU
  * by the same program for another thread. */
 struct thread {
@@ -87,6 +96,7 @@ struct thread {
 	struct frame frames[HERON_FRAMES];
 	__u64 sock;
 	struct heron_addr addr;
+	struct emit emit;
 	struct target target;
 	struct heron_tail tail;
 	char head[HERON_HEAD_MAX + HERON_TAIL_MAX];

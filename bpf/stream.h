@@ -168,7 +168,7 @@ static __always_inline void stream_bytes(const bool sleepable, struct thread *th
 					 __u32 direction, __u64 buf, __u64 n, __u32 site)
 {
 	struct heron_stream *st = stream_of(key, site, true); /* nobody saw it begin, or its hook did */
-	struct emit e = {};
+	struct emit *e = &th->emit;
 	__u32 flags;
 
 	count(HERON_C_SEEN_BYTES, n);
@@ -189,28 +189,30 @@ static __always_inline void stream_bytes(const bool sleepable, struct thread *th
 		return;
 	}
 	if (heron_filter && st->verdict != HERON_VERDICT_PASS && st->verdict != HERON_VERDICT_ALL) {
-		count(HERON_C_FILTERED_BYTES, n);
+		count(st->mid && st->verdict == HERON_VERDICT_NONE ? HERON_C_MISSED_BYTES : HERON_C_FILTERED_BYTES, n);
 		return;
 	}
 	if (st->sock_dirty)
 		tell_sock(key, st);
-	fill_hdr(&e.data.hdr, HERON_KIND_DATA, sizeof(e.data), st->start);
-	e.data.stream = key->stream;
-	e.data.born = st->born;
-	e.data.offset = st->offset[direction];
-	e.data.site = st->site;
-	e.data.direction = direction;
-	e.data.flags = flags | (st->mid ? HERON_FLAG_MID : 0);
-	e.data.verdict = st->verdict;
-	e.data.client = st->client;
-	e.buf = buf;
-	e.left = n;
+	fill_hdr(&e->data.hdr, HERON_KIND_DATA, sizeof(e->data), st->start);
+	e->data.stream = key->stream;
+	e->data.born = st->born;
+	e->data.offset = st->offset[direction];
+	e->data.site = st->site;
+	e->data.direction = direction;
+	e->data.flags = flags | (st->mid ? HERON_FLAG_MID : 0);
+	e->data.verdict = st->verdict;
+	e->data.client = st->client;
+	e->data.len = 0;
+	e->data.pad = 0;
+	e->buf = buf;
+	e->left = n;
 	/* The first bytes of a request are wanted at once; what follows waits for the reader's timer. */
-	e.wake = (flags & HERON_FLAG_HEAD) || !st->shown;
+	e->wake = (flags & HERON_FLAG_HEAD) || !st->shown;
 	/* Before the copy, so that a loss is a hole and not a shift. */
 	st->offset[direction] += n;
 	st->shown = 1;
-	emit_bytes(sleepable, &e);
+	emit_bytes(sleepable, e);
 }
 
 #endif

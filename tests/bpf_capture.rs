@@ -3,9 +3,11 @@
 
 mod support;
 
+use std::io::{BufRead, Read, Write};
+
 use heron::capture::ebpf::Config;
-use heron::event::{Direction, Event};
-use support::{Server, can_trace, trace_client};
+use heron::event::{Confidence, Direction, Event, ProcessChange, ProcessEvent};
+use support::{Held, Server, Tracer, can_trace, data, python, trace_client};
 
 #[test]
 fn one_write_of_two_megabytes_arrives_whole() {
@@ -26,4 +28,174 @@ fn one_write_of_two_megabytes_arrives_whole() {
     assert_eq!(outcome.count("passed_bytes"), (sent.len() + received.len()) as u64);
     let open: Vec<_> = outcome.events.iter().filter(|event| matches!(event, Event::Open(_))).collect();
     assert_eq!(open.len(), 1);
+}
+
+#[test]
+fn of_a_thousand_other_requests_no_byte_crosses_the_ring() {
+    if !can_trace("of_a_thousand_other_requests_no_byte_crosses_the_ring") {
+        return;
+    }
+    let server = Server::start(&[]);
+    let other = "repeat:500:post:/telemetry/v1/batch?size=5000:3000";
+    let steps = [other, "post:/v1/messages?size=100:50", "repeat:500:get:/assets/messages.js?size=700"];
+    let outcome = trace_client(&server, &steps, Config::default());
+    let (sent, received) = (outcome.bytes(Direction::Sent), outcome.bytes(Direction::Received));
+    assert!(sent.starts_with(b"POST /v1/messages?size=100 HTTP/1.1\r\n"));
+    assert!(sent.ends_with(&[b'B'; 50]));
+    assert!(received.ends_with(&[b'R'; 100]));
+    assert!(sent.len() < 200 && received.len() < 400, "{} {}", sent.len(), received.len());
+    assert_eq!(outcome.count("passed_bytes"), (sent.len() + received.len()) as u64);
+    assert_eq!(outcome.count("heads"), 1001);
+    assert_eq!(outcome.count("heads_passed"), 1);
+    assert_eq!(outcome.count("missed_bytes"), 0);
+    outcome.assert_nothing_lost();
+    assert_eq!(outcome.count("seen_bytes"), outcome.count("passed_bytes") + outcome.count("filtered_bytes"));
+    assert!(outcome.count("filtered_bytes") > 500 * (5000 + 3000 + 700));
+}
+
+#[test]
+fn a_full_ring_is_accounted_for_to_the_byte() {
+    if !can_trace("a_full_ring_is_accounted_for_to_the_byte") {
+        return;
+    }
+    let server = Server::start(&[]);
+    let config = Config { ring_bytes: 4096, ..Config::default() };
+    let outcome = trace_client(&server, &["repeat:20:post:/v1/messages?size=200000:500000"], config);
+    let (sent, received) =
+        (outcome.bytes(Direction::Sent).len() as u64, outcome.bytes(Direction::Received).len() as u64);
+    let seen = outcome.count("seen_bytes");
+    assert!(outcome.count("ring_full") > 0, "{:?}", outcome.counters);
+    assert_eq!(outcome.count("passed_bytes"), sent + received);
+    assert_eq!(outcome.count("passed_bytes") + outcome.count("lost_bytes"), seen);
+    assert_eq!(outcome.lost(), outcome.count("lost_bytes"), "every lost byte is in a hole of known size");
+}
+
+#[test]
+fn a_forked_child_is_watched_and_hooked() {
+    if !can_trace("a_forked_child_is_watched_and_hooked") {
+        return;
+    }
+    let server = Server::start(&[]);
+    let steps = ["post:/v1/messages:10", "fork", "wait", "post:/v1/chat/completions:20"];
+    let mut args = vec![data("client.py").to_string_lossy().into_owned(), server.port.to_string()];
+    args.extend(steps.map(str::to_owned));
+    let mut held = Held::new(&python(), &args);
+    let tracer = Tracer::start(Config { roots: vec![held.root()], ..Config::default() });
+    held.release();
+    let mut line = String::new();
+    held.stdout().read_line(&mut line).unwrap();
+    tracer.wait_until("the child is hooked", |tracer| tracer.targets().iter().any(|target| target.processes >= 2));
+    held.release();
+    held.finish();
+    let outcome = tracer.finish();
+    let text = String::from_utf8(outcome.bytes(Direction::Sent)).unwrap();
+    assert!(text.contains("POST /v1/messages") && text.contains("POST /v1/chat/completions"), "{text}");
+    let owners: Vec<_> = outcome
+        .events
+        .iter()
+        .filter_map(|event| if let Event::Open(open) = event { open.owner.map(|owner| owner.pid) } else { None })
+        .collect();
+    assert_eq!(owners.len(), 2);
+    assert_ne!(owners[0], owners[1]);
+    let forks = outcome.events.iter().filter(|event| {
+        matches!(event, Event::Process(ProcessEvent { change: ProcessChange::Fork { .. }, process, .. }) if process.pid == owners[1])
+    });
+    assert_eq!(forks.count(), 1);
+    outcome.assert_nothing_lost();
+}
+
+#[test]
+fn both_ends_of_a_connection_are_known() {
+    if !can_trace("both_ends_of_a_connection_are_known") {
+        return;
+    }
+    let server = Server::start(&[]);
+    let outcome = trace_client(&server, &["post:/v1/messages:10", "new", "post:/v1/messages:10"], Config::default());
+    let opens: Vec<_> = outcome
+        .events
+        .iter()
+        .filter_map(|event| if let Event::Open(open) = event { Some(open) } else { None })
+        .collect();
+    assert_eq!(opens.len(), 2);
+    let mut locals = Vec::new();
+    for open in opens {
+        let ends = open.endpoints.clone().unwrap();
+        assert_eq!(ends.remote.unwrap().to_string(), format!("127.0.0.1:{}", server.port));
+        assert_eq!(ends.confidence, Confidence::Certain);
+        assert!(!open.mid_stream);
+        locals.push(ends.local.unwrap().to_string());
+    }
+    assert_ne!(locals[0], locals[1]);
+}
+
+#[test]
+fn an_unwatched_process_is_not_seen() {
+    if !can_trace("an_unwatched_process_is_not_seen") {
+        return;
+    }
+    let server = Server::start(&[]);
+    let mut watched = Held::new(std::path::Path::new("/bin/true"), &[]);
+    let tracer = Tracer::start(Config { roots: vec![watched.root()], ..Config::default() });
+    let status = std::process::Command::new(python())
+        .arg(data("client.py"))
+        .args([&server.port.to_string(), "post:/v1/messages:10"])
+        .status()
+        .unwrap();
+    assert!(status.success());
+    watched.release();
+    watched.finish();
+    let outcome = tracer.finish();
+    assert_eq!(outcome.count("seen_bytes"), 0);
+    assert!(outcome.events.iter().all(|event| matches!(event, Event::Process(_))));
+}
+
+/// The ids of the BPF programs that a process holds.
+fn programs_of(pid: u32) -> Vec<u32> {
+    let mut ids = Vec::new();
+    for entry in std::fs::read_dir(format!("/proc/{pid}/fdinfo")).unwrap().flatten() {
+        let text = std::fs::read_to_string(entry.path()).unwrap_or_default();
+        let of_program: Option<u32> = text.lines().find_map(|line| line.strip_prefix("prog_id:")?.trim().parse().ok());
+        ids.extend(of_program.filter(|_| text.contains("prog_type")));
+    }
+    ids
+}
+
+#[test]
+fn killing_heron_leaves_the_agent_alone_and_nothing_behind() {
+    if !can_trace("killing_heron_leaves_the_agent_alone_and_nothing_behind") {
+        return;
+    }
+    let server = Server::start(&[]);
+    let mut heron = std::process::Command::new(env!("CARGO_BIN_EXE_heron"))
+        .args(["exec", "--no-console", "--no-retention", "--"])
+        .arg(python())
+        .arg(data("client.py"))
+        .args([
+            &server.port.to_string(),
+            "post:/v1/messages:10",
+            "wait",
+            "post:/v1/messages?size=90000:90000",
+            "say:done",
+        ])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut out = std::io::BufReader::new(heron.stdout.take().unwrap());
+    let mut line = String::new();
+    out.read_line(&mut line).unwrap();
+    assert_eq!(line, "waiting\n");
+    let programs = programs_of(heron.id());
+    assert!(programs.len() >= 5, "{programs:?}");
+    let mut stdin = heron.stdin.take().unwrap();
+    heron.kill().unwrap();
+    heron.wait().unwrap();
+    stdin.write_all(b"\n").unwrap();
+    let mut rest = String::new();
+    out.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "done\n", "the agent did not finish untouched");
+    // The kernel frees programs a grace period after their last link.
+    while libbpf_rs::query::ProgInfoIter::default().any(|info| programs.contains(&info.id)) {
+        std::thread::park_timeout(std::time::Duration::from_millis(2));
+    }
 }

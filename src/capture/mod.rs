@@ -114,6 +114,9 @@ pub struct Target {
     pub reason: String,
     /// How often a hook fired.
     pub hits: u64,
+    /// How many live processes use it now.
+    #[serde(default)]
+    pub processes: usize,
 }
 
 /// The state of a [`Target`].

@@ -1,7 +1,8 @@
 """A TLS client for the kernel tests. Usage: client.py PORT STEP...
 
 Steps share one connection: `post:PATH:SIZE` (head and body in one write), `get:PATH`, `new` (a new connection), `fork` (the rest
-runs in a child on a connection of its own), `wait` (reads one line from standard input, after printing `waiting`).
+runs in a child on a connection of its own), `wait` (reads one line from standard input, after printing `waiting`), `repeat:N:STEP`
+(the step N times), `say:WORD` (prints it).
 """
 
 import os
@@ -30,29 +31,41 @@ def exchange(conn, head, body=b""):
         rest += conn.recv(65536)
 
 
-def main():
+class Client:
     conn = None
-    child = 0
-    for step in sys.argv[2:]:
+
+    def step(self, step):
         kind, _, rest = step.partition(":")
         if kind == "new":
-            conn = None
-        elif kind == "fork":
-            child = os.fork()
-            if child:
-                break
-            conn = None
+            self.conn = None
         elif kind == "wait":
             print("waiting", flush=True)
-            sys.stdin.readline()
+            os.read(0, 1)
+        elif kind == "say":
+            print(rest, flush=True)
+        elif kind == "repeat":
+            times, _, inner = rest.partition(":")
+            for _ in range(int(times)):
+                self.step(inner)
         else:
-            conn = conn or connect()
+            self.conn = self.conn or connect()
             path, _, size = rest.partition(":")
             size = int(size or 0)
             head = f"{kind.upper()} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {size}\r\n\r\n".encode()
-            exchange(conn, head, b"B" * size)
-    if child:
-        os.waitpid(child, 0)
+            exchange(self.conn, head, b"B" * size)
+
+
+def main():
+    client = Client()
+    for step in sys.argv[2:]:
+        if step == "fork":
+            child = os.fork()
+            if child:
+                os.waitpid(child, 0)
+                return
+            client.conn = None
+        else:
+            client.step(step)
 
 
 main()

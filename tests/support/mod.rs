@@ -154,6 +154,18 @@ impl Tracer {
         self.status.counters()
     }
 
+    pub fn targets(&self) -> Vec<Target> {
+        self.status.targets()
+    }
+
+    /// Waits until what the source says about itself fulfils the condition.
+    pub fn wait_until(&self, what: &str, condition: impl Fn(&Tracer) -> bool) {
+        while !condition(self) {
+            assert!(!self.thread.is_finished(), "the source ended while waiting until {what}");
+            std::thread::park_timeout(std::time::Duration::from_millis(2));
+        }
+    }
+
     pub fn events_so_far(&self) -> Vec<Event> {
         self.events.lock().unwrap().clone()
     }

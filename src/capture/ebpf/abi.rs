@@ -310,6 +310,7 @@ pub const COUNTERS: &[&str] = &[
     "execs",
     "exits",
     "streams",
+    "missed_bytes",
 ];
 
 const _: () = assert!(COUNTERS.len() == types::heron_counter::HERON_COUNTERS.0 as usize);

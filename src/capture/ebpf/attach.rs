@@ -22,18 +22,26 @@ use crate::proc;
 /// When the maps of a process are looked at again after its exec, in milliseconds; afterwards every [`LATER`].
 const RESCANS: &[u64] = &[2, 5, 10, 20, 40, 80, 160, 320, 640, 1280];
 const LATER: Duration = Duration::from_secs(2);
+/// Libraries hooked ahead in new processes.
+const MOST_LIKELY: usize = 4;
+const DETACHERS: usize = 8;
+/// After a fork probes are set quickly for this long, by setting one this often.
+const WARM_FOR: Duration = Duration::from_secs(1);
+const WARM_EVERY: Duration = Duration::from_millis(8);
 
 /// Something that the hooks have to follow.
 #[derive(Debug)]
 pub enum Order {
     /// The process has a new image (or is new to us).
     Exec(u32),
-    /// A process was forked and runs its parent's image in memory of its own.
+    /// A process was forked.
     Fork {
         /// The parent.
         parent: u32,
         /// The child.
         child: u32,
+        /// It runs in its parent's memory until it calls exec (vfork): its own image comes then.
+        shares_memory: bool,
     },
     /// The process mapped something executable.
     Map(u32),
@@ -168,6 +176,9 @@ struct Hooks {
     wide: HashMap<FileId, (Links, HashSet<u32>)>,
     /// Rows by image.
     rows: HashMap<FileId, usize>,
+    /// Shared libraries that new processes are hooked in ahead: the system's, and what watched processes were seen to use.
+    likely: Vec<Arc<Image>>,
+    detacher: Detacher,
 }
 
 impl Hooks {
@@ -179,17 +190,36 @@ impl Hooks {
             processes: HashMap::new(),
             wide: HashMap::new(),
             rows: HashMap::new(),
+            likely: Vec::new(),
+            detacher: Detacher::default(),
         }
     }
 
     fn run(&mut self, inbox: &Receiver<Order>) {
+        raise_priority();
+        let mut warm_until = Instant::now();
+        let mut last_set = Instant::now();
         loop {
             let due = self.processes.iter().filter_map(|(pid, watched)| Some((watched.due()?, *pid))).min();
-            let wait = due.map_or(LATER, |(at, _)| at.saturating_duration_since(Instant::now()));
+            let now = Instant::now();
+            let mut wait = due.map_or(LATER, |(at, _)| at.saturating_duration_since(now));
+            if now < warm_until {
+                wait = wait.min(WARM_EVERY);
+            }
             match inbox.recv_timeout(wait) {
-                Ok(order) => self.follow(order),
+                Ok(order) => {
+                    if matches!(order, Order::Fork { .. } | Order::Ahead { .. }) {
+                        warm_until = Instant::now() + WARM_FOR;
+                        last_set = Instant::now();
+                    }
+                    self.follow(order);
+                }
                 Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {}
+            }
+            if Instant::now() < warm_until && last_set.elapsed() >= WARM_EVERY {
+                self.keep_warm();
+                last_set = Instant::now();
             }
             if let Some((at, pid)) = due
                 && at <= Instant::now()
@@ -202,13 +232,17 @@ impl Hooks {
     fn follow(&mut self, order: Order) {
         match order {
             Order::Exec(pid) => self.new_image(pid),
-            Order::Fork { parent, child } => self.inherit(parent, child),
+            Order::Fork { parent, child, shares_memory } => self.inherit(parent, child, shares_memory),
             Order::Map(pid) => self.scan(pid),
             Order::Exit(pid) => self.forget(pid),
             Order::Ahead { pid, programs, done } => {
                 for program in programs {
                     self.ahead(pid, &program);
                 }
+                for library in needs::usual_libraries(&mut self.images, pid) {
+                    self.likely(&library);
+                }
+                self.hook_likely(pid);
                 let _ = done.send(()); // nobody waits any more: nothing to tell
             }
         }
@@ -217,6 +251,20 @@ impl Hooks {
     fn ahead(&mut self, pid: u32, path: &PathBuf) {
         if let Ok(image) = self.images.open(&proc::inside(pid, path), path) {
             self.hook_program(pid, &image);
+        }
+    }
+
+    /// What the processes of this tree use is hooked in their children ahead: a child that starts `curl` is faster than
+    /// the look into its maps.
+    fn likely(&mut self, image: &Arc<Image>) {
+        if !image.program && self.likely.len() < MOST_LIKELY && !self.likely.iter().any(|known| known.id == image.id) {
+            self.likely.push(Arc::clone(image));
+        }
+    }
+
+    fn hook_likely(&mut self, pid: u32) {
+        for image in self.likely.clone() {
+            self.hook(pid, &image);
         }
     }
 
@@ -240,6 +288,22 @@ impl Hooks {
             self.hook(pid, &image);
         }
         self.note_refusal(pid, image);
+    }
+
+    /// The kernel sets the first probe in a while only after a grace period of some 10 ms, and the next ones in 0.2 ms. A
+    /// tree that forks is likely to fork again, and its child may be quick: a probe in heron itself keeps the way open.
+    fn keep_warm(&mut self) {
+        let Some(image) = self.likely.first() else {
+            return;
+        };
+        let place = image.hooks.first().map(|hook| Place { offset: hook.entry, cookie: 0 });
+        let own = Some(std::process::id());
+        if let Some(place) = place
+            && let Ok(link) =
+                link::uprobes(self.programs.enter.as_fd(), image.file.as_fd(), &[place], Moment::Entry, own)
+        {
+            self.detacher.detach(Links { _links: vec![link], row: 0 });
+        }
     }
 
     /// Looks for images mapped since the last look.
@@ -268,12 +332,12 @@ impl Hooks {
         self.scan(pid);
     }
 
-    fn inherit(&mut self, parent: u32, child: u32) {
-        let Some(of) = self.processes.get(&parent) else {
-            self.processes.entry(child).or_default().born = Some(Instant::now());
+    fn inherit(&mut self, parent: u32, child: u32, shares_memory: bool) {
+        if !proc::is_alive(child) {
             return;
-        };
-        let rows: Vec<usize> = of.own.values().map(|links| links.row).collect();
+        }
+        let of = self.processes.entry(parent).or_default();
+        let rows: Vec<usize> = of.own.values().filter(|_| !shares_memory).map(|links| links.row).collect();
         let inodes = of.inodes.clone();
         let images: Vec<Arc<Image>> = {
             let board = board(&self.shared);
@@ -292,6 +356,7 @@ impl Hooks {
         for image in images {
             self.hook(child, &image);
         }
+        self.hook_likely(child);
     }
 
     fn hook(&mut self, pid: u32, image: &Arc<Image>) {
@@ -320,6 +385,7 @@ impl Hooks {
                     watched.own.insert(image.id, links);
                 }
                 self.count_users(row, 1);
+                self.likely(image);
                 tracing::debug!(pid, path = %image.path.display(), library = image.library, "hooked");
             }
             // The process ended meanwhile: nothing to hook.
@@ -389,8 +455,9 @@ impl Hooks {
         let Some(watched) = self.processes.remove(&pid) else {
             return;
         };
-        for links in watched.own.values() {
+        for (_, links) in watched.own {
             self.count_users(links.row, -1);
+            self.detacher.detach(links);
         }
         let mut unused = Vec::new();
         for (id, (links, users)) in &mut self.wide {
@@ -402,8 +469,67 @@ impl Hooks {
             }
         }
         for id in unused {
-            self.wide.remove(&id);
+            if let Some((links, _)) = self.wide.remove(&id) {
+                self.detacher.detach(links);
+            }
         }
+    }
+}
+
+impl Drop for Hooks {
+    fn drop(&mut self) {
+        let own = self.processes.drain().flat_map(|(_, watched)| watched.own.into_values());
+        let wide = self.wide.drain().map(|(_, (links, _))| links);
+        for links in own.chain(wide) {
+            self.detacher.detach(links);
+        }
+    }
+}
+
+/// Closes links on threads of its own: the kernel waits for grace periods, many at once as quickly as one.
+#[derive(Default)]
+struct Detacher {
+    threads: Vec<JoinHandle<()>>,
+    next: Vec<Sender<Links>>,
+    turn: usize,
+}
+
+impl Detacher {
+    fn detach(&mut self, links: Links) {
+        if self.next.len() < DETACHERS {
+            let (give, take) = channel::<Links>();
+            let closing = move || take.into_iter().for_each(drop);
+            if let Ok(thread) = std::thread::Builder::new().name("heron-detach".to_owned()).spawn(closing) {
+                self.threads.push(thread);
+                self.next.push(give);
+            }
+        }
+        self.turn = self.turn.wrapping_add(1);
+        if let Some(thread) = self.turn.checked_rem(self.next.len()).and_then(|turn| self.next.get(turn)) {
+            // An error gives the links back, and they are closed here.
+            drop(thread.send(links));
+        }
+    }
+}
+
+impl Drop for Detacher {
+    fn drop(&mut self) {
+        self.next.clear();
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread that closes links panicked");
+            }
+        }
+    }
+}
+
+/// Hooks are late when their thread waits for a processor. Without the privilege it stays as it is.
+#[allow(unsafe_code)]
+pub(super) fn raise_priority() {
+    // SAFETY: changes the calling thread's nice value, and nothing else.
+    let raised = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -10) };
+    if raised != 0 {
+        tracing::debug!("the priority of a capture thread could not be raised");
     }
 }
 

@@ -26,6 +26,7 @@ pub fn load<'a>(
     rodata.heron_sleepable = u32::from(decisions.sleepable);
     rodata.heron_filter = u32::from(config.filter);
     rodata.heron_strict = u32::from(config.strict);
+    rodata.heron_chunk_bytes = (config.ring_bytes / 8).min(1 << 20);
     rodata.heron_wake_bytes = config.ring_bytes / 8;
     open.maps.data_ring.set_max_entries(config.ring_bytes).context("cannot size the data ring")?;
     let skel = open.load().with_context(|| {

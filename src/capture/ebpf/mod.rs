@@ -136,5 +136,6 @@ fn target(row: &attach::Row, hits: &[u64]) -> Target {
         state,
         reason: row.refused.clone().unwrap_or_else(|| row.image.reason.clone()),
         hits,
+        processes: row.users,
     }
 }

@@ -41,6 +41,22 @@ fn is_version(rest: &str) -> bool {
     rest.chars().all(|c| c.is_ascii_digit() || c == '.' || c == '-')
 }
 
+/// The shared TLS libraries of the system that `pid` lives in: what a program started next is likely to map.
+pub fn usual_libraries(images: &mut Images, pid: u32) -> Vec<Arc<Image>> {
+    let dirs = DEFAULT_DIRS.iter().map(Path::new);
+    let paths = dirs.flat_map(|dir| LOADED_LATER.iter().map(move |name| dir.join(name)));
+    let mut found: Vec<Arc<Image>> = Vec::new();
+    for path in paths {
+        if let Ok(image) = images.open(&proc::inside(pid, &path), &path)
+            && !image.hooks.is_empty()
+            && !found.iter().any(|known| known.id == image.id)
+        {
+            found.push(image);
+        }
+    }
+    found
+}
+
 /// A program whose libraries are looked for.
 pub struct Program<'a> {
     /// A process in whose mount namespace the paths are meant.

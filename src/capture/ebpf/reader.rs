@@ -19,7 +19,7 @@ use libbpf_rs::{MapCore, MapFlags, OpenObject, RingBuffer, RingBufferBuilder};
 use nix::time::{ClockId, clock_gettime};
 
 use super::abi::{self, Header, ProcKind, Record, StreamId};
-use super::attach::{Attacher, Order, Programs, SharedBoard, board};
+use super::attach::{Attacher, Order, Programs, SharedBoard, board, raise_priority};
 use super::facts::Facts;
 use super::skel::{HeronSkel, types};
 use super::streams::{Clock, Streams};
@@ -38,6 +38,7 @@ const ROUND_BYTES: usize = 32 << 20;
 
 /// Runs the source.
 pub fn run(mut config: Config, shared: &Arc<Shared>, out: &mut Sink<'_>, stop: &StopFlag) -> Result<()> {
+    raise_priority();
     let facts = Facts::gather();
     let mut place = MaybeUninit::<OpenObject>::uninit();
     let skel = load::load(&config, &facts, facts.decide(), &mut place)?;
@@ -199,9 +200,7 @@ impl State {
                 ProcessChange::Exec { parent: None, info }
             }
             ProcKind::Fork { shares_memory } => {
-                if !shares_memory {
-                    self.order(Order::Fork { parent, child: header.tgid });
-                }
+                self.order(Order::Fork { parent, child: header.tgid, shares_memory });
                 ProcessChange::Fork { parent: ProcId { pid: parent, start: parent_start } }
             }
             ProcKind::Exit { status, had_streams } => {
