@@ -21,8 +21,8 @@ pub(crate) fn find(hits: Vec<Hit>, marks: &Strings) -> (Vec<(Library, Vec<Found>
     let mut groups: Vec<(Library, Vec<Found>)> = Vec::new();
     for hit in &hits {
         let backend = owner(hit, &hits, marks);
-        let library = match (&marks.rustls, backend) {
-            (Some(_), Backend::Ring | Backend::AwsLc) => Library::Rustls(backend),
+        let library = match (marks.rustls, backend) {
+            (true, Backend::Ring | Backend::AwsLc) => Library::Rustls(backend),
             _ => Library::Aead(backend),
         };
         let found = found(hit);
@@ -35,13 +35,11 @@ pub(crate) fn find(hits: Vec<Hit>, marks: &Strings) -> (Vec<(Library, Vec<Found>
         |list: &[Found]| list.iter().any(|f| f.role == Role::AeadSeal) && list.iter().any(|f| f.role == Role::AeadOpen);
     groups.retain(|(_, list)| both(list));
     let mut misses = Vec::new();
-    if let Some(version) = &marks.rustls
-        && !groups.iter().any(|(l, _)| matches!(l, Library::Rustls(_)))
-    {
+    if marks.rustls && !groups.iter().any(|(l, _)| matches!(l, Library::Rustls(_))) {
         let family = if marks.aws_lc { Backend::AwsLc } else { Backend::Ring };
         misses.push(Miss {
             family: Some(Library::Rustls(family)),
-            reason: format!("rustls {version} is in the file, but none of the known AEAD functions"),
+            reason: "rustls is in the file, but none of the known AEAD functions".to_owned(),
         });
     }
     (groups, misses)

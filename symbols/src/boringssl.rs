@@ -6,19 +6,22 @@
 //! agree make it [`Confidence::Agreed`]. Where the compiler moved error paths away (profile-guided builds), the
 //! cross-reference is looked for behind the function's own jumps.
 
-use iced_x86::{Instruction, Mnemonic, OpKind, Register};
+use iced_x86::{FlowControl, Instruction, Mnemonic, OpKind, Register};
 use memchr::memmem;
 
 use crate::elf::{Image, Window};
 use crate::find::{Found, candidate_starts};
 use crate::signature::boringssl as sig;
 use crate::tls::{Arch, Confidence, How, Library, Miss, Role};
+use crate::unwind::UnwindTable;
 use crate::x86;
 
 mod arm;
 
 /// How far before a byte run its function may begin.
 const LOOK_BACK: usize = 96;
+/// The same for code that loads the path, which may stand at the function's end.
+const WIDE: usize = 480;
 /// More hits than this say that the run is no signature.
 const MAX_ANCHORS: usize = 4096;
 /// `SSL_read` and `SSL_write` with everything inlined stay far below.
@@ -39,6 +42,10 @@ pub(crate) fn find(
         Arch::Other => Vec::new(),
     };
     settle(&mut found);
+    let both = [Role::Read, Role::Write].iter().all(|role| found.iter().any(|f| f.role == *role));
+    if image.arch == Arch::X86_64 && !both {
+        find_alike(image, &references, &mut found);
+    }
     let misses = if strings.is_empty() { Vec::new() } else { explain(&found, references.len()) };
     (found, misses)
 }
@@ -75,10 +82,25 @@ pub(crate) struct Anchors {
 
 impl Anchors {
     pub(crate) fn look(&mut self, window: &Window<'_>) {
-        for (run, found) in [(sig::RWSTATE_RESET, &mut self.rwstate), (sig::QUIC_TEST, &mut self.quic)] {
-            let hits = memmem::find_iter(window.bytes, run).filter(|at| window.owns(*at));
-            let room = MAX_ANCHORS.saturating_sub(found.len());
-            found.extend(hits.take(room).map(|at| window.address + at as u64));
+        let code = window.bytes;
+        // mov dword [reg + disp32], imm32
+        let reset = |at: usize| matches!(code.get(at.checked_sub(2)?..at)?, [0xc7, 0x80..=0x87]).then_some(2);
+        // cmp qword [reg + disp32], imm8
+        let test =
+            |at: usize| matches!(code.get(at.checked_sub(3)?..at)?, [0x48 | 0x49, 0x83, 0xb8..=0xbf]).then_some(3);
+        collect(&mut self.rwstate, window, sig::RWSTATE_RESET, reset);
+        collect(&mut self.quic, window, sig::QUIC_TEST, test);
+    }
+}
+
+/// The ends of instructions in this window that stand as `run`, as the addresses of the instructions' opcodes: `before`
+/// says how far before the run that is.
+fn collect(found: &mut Vec<u64>, window: &Window<'_>, run: &[u8], before: impl Fn(usize) -> Option<usize>) {
+    for at in memmem::find_iter(window.bytes, run).filter(|at| window.owns(*at)) {
+        if let Some(before) = before(at)
+            && found.len() < MAX_ANCHORS
+        {
+            found.push(window.address + (at - before) as u64);
         }
     }
 }
@@ -150,7 +172,10 @@ struct Saved {
 
 impl Saved {
     fn see(&mut self, i: &Instruction) {
-        if i.mnemonic() != Mnemonic::Mov || i.op0_kind() != OpKind::Register || i.op1_kind() != OpKind::Register {
+        if !matches!(i.mnemonic(), Mnemonic::Mov | Mnemonic::Movsxd)
+            || i.op0_kind() != OpKind::Register
+            || i.op1_kind() != OpKind::Register
+        {
             return;
         }
         let to = Some(i.op0_register().full_register());
@@ -162,56 +187,67 @@ impl Saved {
         }
     }
 
+    /// The register holds the SSL pointer.
+    fn is_ssl(&self, register: Register) -> bool {
+        register == Register::RDI || Some(register) == self.ssl
+    }
+
     fn all(&self) -> bool {
         self.ssl.is_some() && self.buffer.is_some() && self.length.is_some()
     }
 }
 
-/// `cmp qword [register + QUIC_METHOD], 0`.
-fn tests_quic(i: &Instruction, ssl: Option<Register>) -> bool {
-    i.mnemonic() == Mnemonic::Cmp
+/// `cmp qword [ssl + disp], 0`, of which `disp` is returned.
+fn tests_field(i: &Instruction, saved: &Saved) -> Option<u64> {
+    let tests = i.mnemonic() == Mnemonic::Cmp
         && i.op0_kind() == OpKind::Memory
-        && i.memory_displacement64() == sig::QUIC_METHOD
+        && i.op1_kind() != OpKind::Register
+        && i.immediate(1) == 0
         && i.memory_index() == Register::None
-        && Some(i.memory_base()) == ssl
+        && saved.is_ssl(i.memory_base());
+    tests.then(|| i.memory_displacement64())
 }
 
-/// Saves all three arguments, then resets `rwstate` at `reset`, then tests for QUIC: only `SSL_write`.
+/// Saves all three arguments, then resets `rwstate`, then calls, then tests for QUIC: only `SSL_write`.
 fn is_write(code: &[u8], address: u64, reset: u64) -> bool {
-    let Some(load) = (reset - address).checked_sub(4) else { return false };
-    if code.get(load as usize..).is_none_or(|c| !c.starts_with(sig::S3_LOAD)) {
-        return false;
-    }
     let mut saved = Saved::default();
-    let mut on_boundary = false;
-    for i in x86::instructions(code, address, LOOK_BACK + 80) {
-        on_boundary |= i.ip() == reset;
-        if i.ip() < reset {
-            if i.is_call_near() || i.is_jmp_short_or_near() {
+    let mut s3 = None;
+    let (mut was_reset, mut called) = (false, false);
+    for i in x86::instructions(code, address, LOOK_BACK + 96) {
+        if i.is_call_near() || i.is_call_near_indirect() || i.flow_control() != FlowControl::Next {
+            if !was_reset || !saved.all() {
                 return false;
             }
-            saved.see(&i);
-        } else if tests_quic(&i, saved.ssl) {
-            return on_boundary && saved.all();
+            called = true;
+            continue;
+        }
+        saved.see(&i);
+        if i.mnemonic() == Mnemonic::Mov && i.op1_kind() == OpKind::Memory && saved.is_ssl(i.memory_base()) {
+            s3 = (i.memory_displacement64() == sig::S3).then(|| i.op0_register()).or(s3);
+        }
+        // The anchor is the opcode; a prefix may stand before it.
+        was_reset |= matches!(reset.wrapping_sub(i.ip()), 0 | 1)
+            && i.op0_kind() == OpKind::Memory
+            && Some(i.memory_base()) == s3;
+        if called && tests_field(&i, &saved) == Some(sig::QUIC_METHOD) {
+            return saved.all();
         }
     }
     false
 }
 
-/// Tests for QUIC at `test` with the SSL pointer still in rdi, then saves all three arguments, then stores to the
-/// length of the pending data (`SSL_read`) or only reads it (`SSL_peek`).
+/// Tests for QUIC at `test` before it calls anything, saves all three arguments, then stores to the length of the
+/// pending data (`SSL_read`) or only reads it (`SSL_peek`).
 fn read_or_peek(code: &[u8], address: u64, test: u64) -> Option<Role> {
     let mut saved = Saved::default();
-    let (mut on_boundary, mut loads, mut stores) = (false, false, false);
+    let (mut tested, mut loads, mut stores) = (false, false, false);
     let size = x86::body_len(code, address, BODY);
     for i in x86::instructions(code, address, size) {
-        on_boundary |= i.ip() == test;
-        if i.ip() < test && !matches!(i.mnemonic(), Mnemonic::Push | Mnemonic::Mov | Mnemonic::Sub | Mnemonic::Endbr64)
-        {
+        if !tested && i.flow_control() != FlowControl::Next {
             return None;
         }
-        if i.ip() == test + 8 && !i.is_jcc_short_or_near() {
-            return None;
+        if i.ip() == test && tests_field(&i, &saved) == Some(sig::QUIC_METHOD) {
+            tested = true;
         }
         if !saved.all() {
             saved.see(&i);
@@ -220,10 +256,71 @@ fn read_or_peek(code: &[u8], address: u64, test: u64) -> Option<Role> {
             && i.memory_displacement64() == sig::PENDING_LEN
             && !matches!(i.memory_base(), Register::RSP | Register::RBP | Register::None);
         if pending && saved.all() {
-            stores |=
-                i.op0_kind() == OpKind::Memory && matches!(i.mnemonic(), Mnemonic::Mov | Mnemonic::Sub | Mnemonic::Add);
+            let changes = matches!(i.mnemonic(), Mnemonic::Mov | Mnemonic::Sub | Mnemonic::Add);
+            stores |= i.op0_kind() == OpKind::Memory && changes;
             loads |= i.op1_kind() == OpKind::Memory;
         }
     }
-    (on_boundary && loads).then_some(if stores { Role::Read } else { Role::Peek })
+    (tested && loads).then_some(if stores { Role::Read } else { Role::Peek })
+}
+
+/// For builds whose structures are laid out otherwise: functions that load the path and look right but for the
+/// offsets. Good enough for probation, not for more.
+fn find_alike(image: &Image<'_>, references: &[(u64, u64)], found: &mut Vec<Found>) {
+    let table = UnwindTable::of(image);
+    let mut seen = Vec::new();
+    for (place, _) in references {
+        let Some(start) = function_around(image, table.as_ref(), *place) else { continue };
+        if seen.contains(&start) {
+            continue;
+        }
+        seen.push(start);
+        let Some(role) = image.code_at(start).and_then(|code| alike(code, start)) else { continue };
+        if found.iter().any(|f| f.role == role && f.confidence == Confidence::Agreed) {
+            continue;
+        }
+        let name = if role == Role::Write { "SSL_write" } else { "SSL_read" };
+        let how = vec![How::StringXref("ssl/ssl_lib.cc".to_owned()), How::Semantics(format!("resembles {name}"))];
+        let confidence = Confidence::Candidate;
+        found.push(Found { role, name, address: start, size: None, how, confidence, layout: None });
+    }
+}
+
+/// The start of the function around a place in it.
+fn function_around(image: &Image<'_>, table: Option<&UnwindTable<'_>>, place: u64) -> Option<u64> {
+    if let Some(extent) = table.and_then(|t| t.containing(image, place)) {
+        return Some(extent.start);
+    }
+    let (address, code) = image.code_around(place, WIDE as u64)?;
+    let at = usize::try_from(place - address).ok()?;
+    candidate_starts(code, at, WIDE).map(|s| address + s as u64).next()
+}
+
+/// What a function with three saved arguments and these reason codes resembles.
+fn alike(code: &[u8], address: u64) -> Option<Role> {
+    let mut saved = Saved::default();
+    let (mut tested, mut called, mut stores) = (false, false, false);
+    let mut reasons = Vec::new();
+    let size = x86::body_len(code, address, BODY);
+    for i in x86::instructions(code, address, size) {
+        let calls = i.is_call_near() || i.is_call_near_indirect();
+        if !called {
+            saved.see(&i);
+            tested |= !calls && tests_field(&i, &saved).is_some();
+        }
+        called |= calls && saved.all();
+        if i.mnemonic() == Mnemonic::Mov && i.op0_kind() == OpKind::Register && i.op1_kind() == OpKind::Immediate32 {
+            reasons.push(i.immediate32());
+        }
+        let field = i.op0_kind() == OpKind::Memory && !matches!(i.memory_base(), Register::RSP | Register::RBP);
+        stores |= called && field && matches!(i.mnemonic(), Mnemonic::Mov | Mnemonic::Sub | Mnemonic::Add);
+    }
+    if !called || !reasons.contains(&sig::SHOULD_NOT) {
+        return None;
+    }
+    match (reasons.contains(&sig::BAD_LENGTH), tested && stores) {
+        (true, _) => Some(Role::Write),
+        (false, true) => Some(Role::Read),
+        _ => None,
+    }
 }

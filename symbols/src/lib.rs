@@ -149,7 +149,7 @@ fn unnamed_libraries(image: &Image<'_>, strings: &Strings, analysis: &mut Analys
         .libraries
         .iter()
         .any(|l| matches!(l.library, Library::OpenSsl | Library::BoringSsl) && sees_both_ways(l));
-    if analysis.libraries.iter().any(sees_both_ways) && strings.rustls.is_none() {
+    if analysis.libraries.iter().any(sees_both_ways) && !strings.rustls {
         return;
     }
     let targets: Vec<u64> =
@@ -203,6 +203,7 @@ fn go_library(image: &Image<'_>, facts: &GoFacts, analysis: &mut Analysis) {
 fn add_aead(image: &Image<'_>, hits: Vec<aead::Hit>, strings: &Strings, analysis: &mut Analysis) {
     let seen = analysis.libraries.iter().any(|l| sees_both_ways(l) && l.confidence > Confidence::Candidate);
     let doubtful = !seen && analysis.libraries.iter().any(sees_both_ways);
+    let general = symbols::is_general_cryptography(image);
     let (groups, misses) = aead::find(hits, strings);
     analysis.misses.extend(misses);
     for (library, found) in groups {
@@ -212,9 +213,9 @@ fn add_aead(image: &Image<'_>, hits: Vec<aead::Hit>, strings: &Strings, analysis
             continue;
         }
         let functions: Vec<Function> = found.iter().filter_map(|f| f.function(image)).collect();
-        let version = strings.rustls.as_ref().filter(|_| rustls).map(|v| format!("rustls {v}"));
+        let version = strings.rustls_version.as_ref().filter(|_| rustls).map(|v| format!("rustls {v}"));
         let library = assemble(library, version, functions);
-        analysis.libraries.push(Tls { fallback: doubtful && !rustls, ..library });
+        analysis.libraries.push(Tls { fallback: !rustls && (doubtful || general), ..library });
     }
 }
 

@@ -19,8 +19,10 @@ pub(crate) struct Strings {
     pub(crate) openssl: Vec<u64>,
     /// Such as `OpenSSL 3.5.8 25 Aug 2026`.
     pub(crate) openssl_version: Option<String>,
-    /// The version of rustls, out of a panic path.
-    pub(crate) rustls: Option<String>,
+    /// rustls is linked in.
+    pub(crate) rustls: bool,
+    /// Its version, out of a panic path.
+    pub(crate) rustls_version: Option<String>,
     /// ring is linked in.
     pub(crate) ring: bool,
     /// aws-lc-rs is linked in.
@@ -51,10 +53,13 @@ impl Strings {
             self.openssl_version =
                 finders.openssl.find_iter(window.bytes).find_map(|at| openssl_version(window.bytes.get(at..)?));
         }
-        if self.rustls.is_none() {
+        if self.rustls_version.is_none() {
             let mut hits = finders.rustls.find_iter(window.bytes);
-            self.rustls = hits.find_map(|at| crate_version(rest(at, &finders.rustls)?));
+            self.rustls_version = hits.find_map(|at| crate_version(rest(at, &finders.rustls)?));
         }
+        self.rustls |= self.rustls_version.is_some()
+            || finders.rustls_source.find(window.bytes).is_some()
+            || finders.rustls_webpki.find(window.bytes).is_some();
         self.ring |=
             finders.ring.find_iter(window.bytes).any(|at| rest(at, &finders.ring).and_then(crate_version).is_some());
         self.aws_lc |= finders.aws_lc.find(window.bytes).is_some();
@@ -67,6 +72,8 @@ struct Finders {
     openssl_write: memmem::Finder<'static>,
     openssl: memmem::Finder<'static>,
     rustls: memmem::Finder<'static>,
+    rustls_source: memmem::Finder<'static>,
+    rustls_webpki: memmem::Finder<'static>,
     ring: memmem::Finder<'static>,
     aws_lc: memmem::Finder<'static>,
 }
@@ -79,6 +86,8 @@ impl Finders {
             openssl_write: memmem::Finder::new(b"\0ssl_write_internal\0"),
             openssl: memmem::Finder::new(b"OpenSSL "),
             rustls: memmem::Finder::new(b"/rustls-"),
+            rustls_source: memmem::Finder::new(b"/rustls/src/"),
+            rustls_webpki: memmem::Finder::new(b"/rustls-webpki-"),
             ring: memmem::Finder::new(b"/ring-0."),
             aws_lc: memmem::Finder::new(b"/aws-lc-rs-"),
         }

@@ -39,6 +39,14 @@ pub(crate) fn named(image: &Image<'_>) -> Vec<Named> {
     found
 }
 
+/// The file offers cryptography to other files (`libcrypto`): what uses it for TLS is elsewhere, and seen there.
+pub(crate) fn is_general_cryptography(image: &Image<'_>) -> bool {
+    let offers = |s: Symbol<'_>| {
+        [b"EVP_CipherUpdate\0".as_slice(), b"EVP_AEAD_CTX_seal\0"].iter().any(|n| s.name.starts_with(n))
+    };
+    image.dynsym().is_some_and(|table| image.functions(&table).any(offers))
+}
+
 fn collect(tables: &Image<'_>, table: Option<SymbolTable>, image: &Image<'_>, how: &How, found: &mut Vec<Named>) {
     let Some(table) = table else { return };
     for symbol in tables.functions(&table) {

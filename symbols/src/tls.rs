@@ -35,10 +35,9 @@ impl Analysis {
         })
     }
 
-    /// The libraries worth attaching first: not the fallback ones, unless there is nothing else.
+    /// The libraries to attach: all but the fallback ones.
     pub fn preferred(&self) -> impl Iterator<Item = &Tls> {
-        let any = self.libraries.iter().any(|l| !l.fallback);
-        self.libraries.iter().filter(move |l| !any || !l.fallback)
+        self.libraries.iter().filter(|l| !l.fallback)
     }
 }
 
@@ -92,8 +91,9 @@ pub struct Tls {
     pub version: Option<String>,
     /// The weakest confidence among the reading and writing functions.
     pub confidence: Confidence,
-    /// Only for use when no other library of the process sees traffic: attaching it beside another one that
-    /// does would show the same bytes twice.
+    /// Only for use when no other library of the process sees traffic: the AEAD assembly below something that was
+    /// found for itself, or of a `libcrypto` that others use. Beside another library that does see traffic it
+    /// would show the same bytes twice.
     pub fallback: bool,
     /// The functions, ordered by role and address.
     pub functions: Vec<Function>,

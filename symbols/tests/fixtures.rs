@@ -8,13 +8,14 @@ use heron_symbols::{
     Abi, Analysis, Backend, Confidence, How, Identity, Library, Moved, Role, SiteClass, Slot, Tls, Unit, When, analyse,
 };
 
-const BORINGSSL: [&str; 9] = [
+const BORINGSSL: [&str; 10] = [
     "boringssl-bun-1.1.45",
     "boringssl-bun-1.3.14",
     "boringssl-bun-1.4.5",
     "boringssl-claude-2.1.332",
     "boringssl-claude-musl-2.1.332",
     "boringssl-curl_cffi-0.17.0",
+    "boringssl-grpcio-1.85.3",
     "boringssl-bun-arm64-1.1.38",
     "boringssl-bun-arm64-1.4.5",
     "boringssl-claude-arm64-2.1.332",
@@ -62,6 +63,23 @@ fn without_the_string_what_behaves_right_is_only_a_candidate() {
     let tls = library(&analysis, Library::BoringSsl);
     assert_eq!(tls.confidence, Confidence::Candidate);
     assert_eq!(addresses(tls, Role::Write), [fixture.expected("write")]);
+}
+
+#[test]
+fn another_layout_of_the_structures_still_gives_candidates() {
+    let mut fixture = Fixture::read("boringssl-curl_cffi-0.17.0");
+    for (_, code) in &mut fixture.code {
+        let places: Vec<usize> =
+            (0..code.len() - 5).filter(|i| code[*i..*i + 5] == [0x98, 0, 0, 0, 0] && code[*i - 2] == 0x83).collect();
+        for at in places {
+            code[at] = 0xa8;
+        }
+    }
+    let analysis = analyse(&fixture.elf());
+    let tls = library(&analysis, Library::BoringSsl);
+    assert_eq!(tls.confidence, Confidence::Candidate);
+    assert_eq!(addresses(tls, Role::Write), [fixture.expected("write")]);
+    assert!(addresses(tls, Role::Read).contains(&fixture.expected("read")));
 }
 
 #[test]

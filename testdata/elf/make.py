@@ -144,6 +144,10 @@ def main(root):
         "boringssl-curl_cffi-0.17.0", "PyPI curl_cffi 0.17.0, whose .symtab names these functions", curl,
         [(a - 16, a + 0x160) for a in found.values()], [curl.find(b"ssl/ssl_lib.cc")], list(found.items()),
     )
+    boringssl(
+        root, "boringssl-grpcio-1.85.3", "grpcio-1.85.3/cygrpc.so", "PyPI grpcio 1.85.3 (GCC), grpc/_cython/cygrpc*.so",
+        0xBB5380, 0xBB35A0,
+    )
     arm = "npm @oven/bun-linux-aarch64"
     boringssl(root, "boringssl-bun-arm64-1.1.38", "bun-arm64-1.1.38/package/bin/bun", f"{arm} 1.1.38", 0x53BCF00, 0x53BDAC0)
     boringssl(root, "boringssl-bun-arm64-1.4.5", "bun-arm64-1.4.5/package/bin/bun", f"{arm} 1.4.5", 0x2335500, 0x23B07C0)

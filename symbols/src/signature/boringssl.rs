@@ -9,18 +9,24 @@
 /// The end of the path that BoringSSL's error macro loads, with its NUL.
 pub(crate) const FILE: &[u8] = b"ssl/ssl_lib.cc\0";
 
-/// `ssl->s3->rwstate = 0` followed by a call (`ERR_clear_error`): how `SSL_write`, `SSL_do_handshake`,
-/// `SSL_shutdown` and the reading functions begin their work. 4 or 5 places per binary.
-pub(crate) const RWSTATE_RESET: &[u8] = &[0xc7, 0x80, 0xc4, 0, 0, 0, 0, 0, 0, 0, 0xe8];
+/// The end of `mov dword [s3 + 0xc4], 0` (displacement and immediate): `ssl->s3->rwstate = 0`, with which `SSL_write`,
+/// `SSL_do_handshake`, `SSL_shutdown` and the reading functions begin their work.
+pub(crate) const RWSTATE_RESET: &[u8] = &[0xc4, 0, 0, 0, 0, 0, 0, 0];
 
-/// `mov rax, [rdi + 0x30]` before it: the SSL pointer is still in its argument register.
-pub(crate) const S3_LOAD: &[u8] = &[0x48, 0x8b, 0x47, 0x30];
+/// Offset of `s3` in `ssl_st`.
+pub(crate) const S3: u64 = 0x30;
 
-/// `cmp qword [rdi + 0x98], 0`: the test for QUIC with which `SSL_read` and `SSL_peek` begin.
-/// 10 to 31 places per binary.
-pub(crate) const QUIC_TEST: &[u8] = &[0x48, 0x83, 0xbf, 0x98, 0, 0, 0, 0];
+/// The end of `cmp qword [ssl + 0x98], 0` (displacement and immediate): the test for QUIC with which `SSL_read` and
+/// `SSL_peek` begin.
+pub(crate) const QUIC_TEST: &[u8] = &[0x98, 0, 0, 0, 0];
 
-/// Offset of `quic_method` in `ssl_st`, which both tests read.
+/// `SSL_R_BAD_LENGTH`, the reason code that only `SSL_write` has of the functions that take a buffer.
+pub(crate) const BAD_LENGTH: u32 = 111;
+
+/// `ERR_R_SHOULD_NOT_HAVE_BEEN_CALLED`, which reading and writing give for QUIC.
+pub(crate) const SHOULD_NOT: u32 = 66;
+
+/// Offset of `quic_method` in `ssl_st`, which reading and writing test.
 pub(crate) const QUIC_METHOD: u64 = 0x98;
 
 /// Offset of the pending data's length in `ssl->s3`: a read stores to it, a peek does not.
