@@ -57,4 +57,6 @@ capture js-openai node "$agents/openai_agent.mjs" --base-url '{url}' --calls 8 -
 capture js-openai-responses node "$agents/openai_agent.mjs" --base-url '{url}' --calls 8 --mixed --responses
 capture curl "$agents/curl_calls.sh" '{url}'
 capture noise "$python" "$agents/noise.py" --base-url '{url}' --requests 60 --llm-every 10 --body 200
+echo '{}' >"$scenario"
+capture every-call "$python" "$agents/every_call.py" --base-url '{url}'
 rm "$scenario"

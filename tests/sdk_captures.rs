@@ -45,5 +45,11 @@ captures! {
     python_litellm: "py-litellm",
     node_anthropic: "js-anthropic",
     node_openai: "js-openai",
+    python_openai_responses: "py-openai-responses",
+    python_gemini: "py-gemini",
+    python_bedrock_converse: "py-bedrock-converse",
+    python_bedrock_invoke: "py-bedrock-invoke",
+    node_openai_responses: "js-openai-responses",
+    every_api_and_every_failure: "every-call",
     calls_between_noise: "noise",
 }
