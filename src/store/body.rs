@@ -131,6 +131,8 @@ fn compress_with_prefix(middle: &[u8], prefix: &[u8], out: &mut Vec<u8>) -> io::
     let mut encoder = zstd::stream::write::Encoder::with_ref_prefix(out, LEVEL, prefix)?;
     let window = (middle.len() + prefix.len()).next_power_of_two().trailing_zeros().clamp(10, WINDOW_LOG_MAX);
     encoder.window_log(window)?;
+    // The fast levels' tables are too small for a long prefix; long-distance matches are what a resent history is.
+    encoder.long_distance_matching(true)?;
     encoder.set_pledged_src_size(Some(middle.len() as u64))?;
     encoder.include_contentsize(true)?;
     encoder.write_all(middle)?;
