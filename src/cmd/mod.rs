@@ -2,6 +2,7 @@
 
 mod console;
 mod exec;
+mod live;
 mod observe;
 mod replay;
 mod symbols;
@@ -28,6 +29,8 @@ enum Verb {
     Exec(exec::ExecArgs),
     /// Play a capture (pcap, pcapng) or a tape through the pipeline
     Replay(replay::ReplayArgs),
+    /// Capture packets of interfaces, or of remote probes, while they pass
+    Live(live::LiveArgs),
     /// Serve the console over what was stored before
     Console(console::ConsoleArgs),
     /// Wait to be told, then become a command (`heron exec` starts it)
@@ -50,6 +53,7 @@ pub fn run() -> ExitCode {
         Some(Verb::Exec(args)) => exec::run(&args),
         Some(Verb::Launch(args)) => Err(crate::launch::become_command(&args)),
         Some(Verb::Replay(args)) => replay::run(args),
+        Some(Verb::Live(args)) => live::run(args),
         Some(Verb::Console(args)) => console::run(&args),
         Some(Verb::Symbols(args)) => symbols::run(&args),
         Some(Verb::CheckDb { path }) => Ok(crate::store::check_database(&path)),

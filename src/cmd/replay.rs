@@ -8,18 +8,22 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
+use super::live::PacketArgs;
 use super::observe::{Observation, ObserveOptions};
-use crate::capture::Source;
 use crate::capture::pcap::{FileSource, Options as PcapOptions};
 use crate::capture::tape::{Tape, is_tape};
+use crate::capture::{Source, Status};
 use crate::signal;
 
 /// How captures are read.
 #[derive(Args)]
 struct InputArgs {
     /// Look only at packets that match FILTER (libpcap's language)
-    #[arg(long, value_name = "FILTER")]
+    #[arg(long, visible_alias = "filter", value_name = "FILTER")]
     bpf_filter: Option<String>,
+    /// TLS secrets of the captured connections (NSS format, as SSLKEYLOGFILE makes them)
+    #[arg(long, value_name = "FILE")]
+    keylog: Option<PathBuf>,
     /// Replay as fast as it was captured
     #[arg(long, conflicts_with = "speed")]
     realtime: bool,
@@ -31,7 +35,7 @@ struct InputArgs {
 impl InputArgs {
     fn lower(self, files: &[PathBuf]) -> PcapOptions {
         let speed = if self.realtime { Some(1.0) } else { self.speed };
-        PcapOptions { files: files.to_vec(), filter: self.bpf_filter, speed, progress: true, ..PcapOptions::default() }
+        PcapOptions { files: files.to_vec(), filter: self.bpf_filter, keylog: self.keylog, speed, progress: true }
     }
 }
 
@@ -59,6 +63,8 @@ pub struct CaptureArgs {
     /// Read packets from FILE (pcap, pcapng, tape), and serve the console
     #[arg(long, value_name = "FILE")]
     pcap_file: Vec<PathBuf>,
+    #[command(flatten)]
+    packets: PacketArgs,
     /// End when the input has ended
     #[arg(long)]
     exit_after_drain: bool,
@@ -76,23 +82,25 @@ pub(super) fn run(args: ReplayArgs) -> Result<ExitCode> {
     let mut observe = args.observe;
     observe.json = args.json;
     observe.no_console |= !args.keep;
-    play(&args.files, args.input, &observe, args.keep)
+    play(open(&args.files, args.input)?, &observe, args.keep)
 }
 
 /// Plays the files and stays, unless told to end with the input.
 pub(super) fn run_capture(args: CaptureArgs) -> Result<ExitCode> {
-    if args.pcap_file.is_empty() {
-        bail!(
-            "say what to do: `heron exec -- COMMAND`, `heron replay FILE` or `heron --pcap-file FILE` (see heron --help)"
-        );
-    }
     let mut observe = args.observe;
     observe.json = args.json;
-    play(&args.pcap_file, args.input, &observe, !args.exit_after_drain)
+    match (args.pcap_file.is_empty(), args.packets.is_empty()) {
+        (true, true) => bail!(
+            "say what to do: `heron exec -- COMMAND`, `heron replay FILE`, `heron --pcap-file FILE` or `heron -i INTERFACE` (see heron --help)"
+        ),
+        (false, false) => bail!("packets come from files or from interfaces, not from both"),
+        (false, true) => play(open(&args.pcap_file, args.input)?, &observe, !args.exit_after_drain),
+        (true, false) => play(args.packets.open(args.input.bpf_filter, args.input.keylog)?, &observe, false),
+    }
 }
 
-fn play(files: &[PathBuf], input: InputArgs, observe: &ObserveOptions, keep: bool) -> Result<ExitCode> {
-    let source = open(files, input)?;
+fn play(source: Box<dyn Source>, observe: &ObserveOptions, keep: bool) -> Result<ExitCode> {
+    let status = source.status();
     let stop = signal::stop_on_interrupt()?;
     let observation = Observation::start(source, observe, stop.clone())?;
     if let Some(url) = observation.url() {
@@ -100,11 +108,33 @@ fn play(files: &[PathBuf], input: InputArgs, observe: &ObserveOptions, keep: boo
     }
     let ended = observation.wait()?;
     ended.print();
+    print_encrypted(status.as_ref());
     if let (true, Some(url)) = (keep && !stop.is_stopped(), &ended.url) {
         eprintln!("heron: the input has ended; console at {url}, ctrl-C ends heron");
         signal::wait(&stop);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Connections that stayed closed, on standard error: the first few, and how many more.
+pub(super) fn print_encrypted(status: &dyn Status) {
+    const SHOWN: usize = 10;
+    let encrypted = status.encrypted();
+    for one in encrypted.iter().take(SHOWN) {
+        let name = one.server_name.as_deref().unwrap_or("unknown name");
+        let kb = |bytes: u64| bytes.div_ceil(1000);
+        eprintln!(
+            "heron: encrypted: {} -> {} ({name}), {} KB sent, {} KB received: {}",
+            one.client,
+            one.server,
+            kb(one.sent_bytes),
+            kb(one.received_bytes),
+            one.reason
+        );
+    }
+    if encrypted.len() > SHOWN {
+        eprintln!("heron: encrypted: {} more connections", encrypted.len() - SHOWN);
+    }
 }
 
 /// A tape when the (only) file is one, else captures.

@@ -3,6 +3,8 @@
 //! Answers questions about a live process (who it is, what it maps, who its children are). It keeps no state and decides
 //! nothing. Everything here races with the process's end, so every answer is an `Option` or empty, never an error.
 
+pub mod sockets;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
