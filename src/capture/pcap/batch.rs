@@ -124,7 +124,8 @@ mod tests {
         assert_eq!(taken(batch(2, 1, &[b"one", b"two"])).1.malformed, 1);
         for len in 0..24 {
             let bytes = batch(2, 9, &[]);
-            taken(bytes[..len].to_vec());
+            let (records, _, _) = taken(bytes[..len].to_vec());
+            assert!(records.is_empty());
         }
     }
 }
