@@ -1,5 +1,6 @@
 //! The verbs. One file each; this one has the command line and nothing else.
 
+mod attach;
 mod console;
 mod exec;
 mod live;
@@ -27,6 +28,8 @@ pub struct Cli {
 enum Verb {
     /// Run a command and see the LLM calls that it and its descendants make
     Exec(exec::ExecArgs),
+    /// Watch processes that run already, and what they start
+    Attach(attach::AttachArgs),
     /// Play a capture (pcap, pcapng) or a tape through the pipeline
     Replay(replay::ReplayArgs),
     /// Capture packets of interfaces, or of remote probes, while they pass
@@ -51,6 +54,7 @@ pub fn run() -> ExitCode {
     let cli = Cli::parse();
     let ran = match cli.verb {
         Some(Verb::Exec(args)) => exec::run(&args),
+        Some(Verb::Attach(args)) => attach::run(&args),
         Some(Verb::Launch(args)) => Err(crate::launch::become_command(&args)),
         Some(Verb::Replay(args)) => replay::run(args),
         Some(Verb::Live(args)) => live::run(args),

@@ -236,6 +236,7 @@ impl Hooks {
             Order::Map(pid) => self.scan(pid),
             Order::Exit(pid) => self.forget(pid),
             Order::Ahead { pid, programs, done } => {
+                let runs_already = programs.is_empty();
                 for program in programs {
                     self.ahead(pid, &program);
                 }
@@ -243,6 +244,10 @@ impl Hooks {
                     self.likely(&library);
                 }
                 self.hook_likely(pid);
+                if runs_already {
+                    // What it maps now is hooked before it counts as watched.
+                    self.scan(pid);
+                }
                 let _ = done.send(()); // nobody waits any more: nothing to tell
             }
         }
