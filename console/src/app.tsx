@@ -25,7 +25,7 @@ const PLACES: [string, string, string, ReactNode][] = [
   ["sessions", "Sessions", "s", <Icon.Sessions key="i" />],
   ["findings", "Findings", "f", <Icon.Findings key="i" />],
   ["processes", "Processes", "p", <Icon.Processes key="i" />],
-  ["metrics", "Metrics", "m", <Icon.Metrics key="i" />],
+  ["trends", "Trends", "m", <Icon.Metrics key="i" />],
   ["health", "Health", "h", <Icon.Health key="i" />],
 ];
 
@@ -63,7 +63,7 @@ function View({ place, id }: { place: string; id: string | null }) {
       return <FindingsView />;
     case "processes":
       return <ProcessesView />;
-    case "metrics":
+    case "trends":
       return <MetricsView />;
     case "health":
       return <HealthView />;
@@ -121,7 +121,9 @@ function Foot({ help }: { help: () => void }) {
         ? ["warn", "connecting"]
         : lost > 0
           ? ["warn", `live, ${lost} lost`]
-          : ["live", health?.source ? `live: ${health.source}` : "live"];
+          : health?.source === "store"
+            ? ["good", "from the database"]
+            : ["live", health?.source ? `live: ${health.source}` : "live"];
   return (
     <div className="foot">
       <div className="row" data-testid="link" data-link={link}>

@@ -3,7 +3,7 @@
 import { useVirtualizer } from "@tanstack/react-virtual";
 import { memo, useCallback, useEffect, useRef, useState } from "react";
 import { ask, type Call } from "../api";
-import { clock, count, program, span } from "../format";
+import { clock, count, day, program, span } from "../format";
 import { useLive } from "../live";
 import { apiQuery, type CallFilter, filterFrom, filterQuery, matches, merge, NO_FILTER } from "../list";
 import { CallStatus, Empty, Failure, modelOf, TokenBar } from "../parts/bits";
@@ -262,6 +262,7 @@ type RowProps = { call: Call; top: number; open: boolean; cursor: boolean; pick:
 const CallRow = memo(function CallRow({ call, top, open, cursor, pick }: RowProps) {
   const streaming = call.state === "in_progress";
   const kind = `${streaming ? " streaming" : ""}${call.error ? " failed" : ""}${cursor ? " cursor" : ""}`;
+  const date = day(call.started_at, Date.now()).replace(/ \d{4}$/, "");
   const prompt = call.prompt || (call.messages > 0 ? "" : call.operation.replaceAll("_", " "));
   return (
     <div
@@ -273,7 +274,10 @@ const CallRow = memo(function CallRow({ call, top, open, cursor, pick }: RowProp
       data-state={call.state}
       onClick={() => pick(call.id)}
     >
-      <span className="time">{clock(call.started_at)}</span>
+      <span className="time two">
+        <span>{clock(call.started_at)}</span>
+        {date !== "today" && <small className="clip">{date}</small>}
+      </span>
       <span className="two only-wide">
         <span className="clip">{modelOf(call)}</span>
         <small className="clip">

@@ -97,8 +97,8 @@ function DatabaseName({ database }: { database: unknown }) {
   const text = typeof database === "string" ? database : typeof database === "object" && database !== null ? ((database as { path?: string }).path ?? "") : "";
   if (!text) return <span style={{ fontSize: 15 }}>in memory</span>;
   return (
-    <span className="mono clip" style={{ display: "block", fontSize: 12.5, fontWeight: 400, direction: "rtl", textAlign: "left" }} title={text}>
-      {text}
+    <span className="mono clip" style={{ display: "block", fontSize: 13, lineHeight: "28px" }} title={text}>
+      {text.split("/").pop()}
     </span>
   );
 }

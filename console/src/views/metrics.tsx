@@ -9,6 +9,8 @@ import * as Icon from "../parts/icons";
 import { useAsk, useNow } from "../use";
 
 const WINDOWS: [number, string][] = [
+  [60, "minute"],
+  [300, "5 minutes"],
   [900, "15 minutes"],
   [3_600, "hour"],
   [21_600, "6 hours"],
@@ -17,17 +19,26 @@ const WINDOWS: [number, string][] = [
 ];
 
 export function MetricsView() {
-  const [window, setWindow] = useState(3_600);
+  const [chosen, setWindow] = useState<number | null>(null);
+  const [found, setFound] = useState<number | null>(null);
+  const window = chosen ?? found ?? 3_600;
   const asked = useAsk<Metrics>(`/api/metrics?window=${window}`);
   const now = useNow(5_000);
   const { reload } = asked;
   useEffect(reload, [now, reload]);
   const metrics = asked.data;
+  // A replayed capture may last for seconds: until somebody chooses, the window is the one that its calls fill.
+  useEffect(() => {
+    if (!metrics || chosen !== null || metrics.window !== window || metrics.calls === 0) return;
+    const first = metrics.series.find((row) => row.calls > 0)?.at;
+    const tight = first ? WINDOWS.find(([seconds]) => seconds * 1_000 >= millis(metrics.to) - millis(first)) : undefined;
+    if (tight && tight[0] * 4 <= window) setFound(tight[0]);
+  }, [metrics, chosen, window]);
   const replayed = metrics !== null && now - millis(metrics.to) > 60_000;
   return (
     <>
       <div className="bar">
-        <h1>Metrics</h1>
+        <h1>Trends</h1>
         {metrics && replayed && <span className="dim narrow-off">up to the newest call, {new Date(millis(metrics.to)).toLocaleString("en-GB")}</span>}
         <span className="grow" />
         <select className="btn" aria-label="window" value={window} onChange={(event) => setWindow(Number(event.target.value))}>
@@ -114,8 +125,8 @@ function Board({ metrics }: { metrics: Metrics }) {
 }
 
 const CALLS: Line[] = [
-  { label: "calls", color: "--model", value: (row) => row.calls, bars: true, empty: 0 },
-  { label: "failed", color: "--bad", value: (row) => row.errors, bars: true, empty: 0 },
+  { label: "calls", color: "--model", value: (row) => row.calls || null, bars: true },
+  { label: "failed", color: "--bad", value: (row) => row.errors || null, bars: true },
 ];
 const LATENCY: Line[] = [
   { label: "first token p50", color: "--uncached", value: (row) => row.ttft_ms.p50 },

@@ -199,7 +199,7 @@ function StepRow({ bar, call, axis, depth }: { bar: Bar; call: Call | undefined;
       >
         <StepLabel step={step} call={call} />
         <Lane bar={bar} call={call} axis={axis} />
-        <span className="took">{bar.open ? "…" : span(step.duration_ms)}</span>
+        <span className="took">{bar.open ? "…" : step.type === "tool" && step.result === null ? "no result" : span(step.duration_ms)}</span>
       </div>
       {open && (
         <div className="more-in">
