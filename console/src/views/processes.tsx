@@ -125,12 +125,19 @@ export function Targets({ targets }: { targets: Target[] }) {
   );
 }
 
+const KINDS: Record<string, string> = { firing: "good", attached_never_fired: "warn", refused: "bad" };
+const SAID: Record<string, string> = {
+  firing: "heron hears it",
+  attached_never_fired: "attached, never fired: this program's TLS is somewhere else, or it has not spoken yet",
+  refused: "not attached",
+  gone: "its processes have ended",
+};
+
 function TargetTag({ target }: { target: Target }) {
   const state = text(target, "state") ?? "unknown";
-  const fired = target["fired"] === true || Number(target["hits"] ?? 0) > 0 || state === "fired";
-  const kind = /refus|fail|miss|unsupported|not/.test(state) && !/never/.test(state) ? "bad" : fired ? "good" : "warn";
+  const kind = KINDS[state] ?? "";
   const what = text(target, "library", "name", "path", "file") ?? "TLS";
-  const said = fired ? "seen" : state === "attached" ? "attached, never fired" : words(state);
+  const said = SAID[state] ?? words(state);
   const why = text(target, "reason", "why", "sentence");
   return (
     <Tip
