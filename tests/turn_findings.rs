@@ -209,7 +209,7 @@ fn a_broken_prompt_cache_is_found_with_the_message_that_broke_it() {
     let broken = cache_run(new_reminder, cached(0, 40_100, 10), 1);
     assert_eq!(kinds(&broken), ["cache_break"]);
     let sentence = run(Sight::All, &broken).findings[0].sentence.clone();
-    assert!(sentence.contains("40,000 tokens") && sentence.contains("message 1 of 3 (user)"), "{sentence}");
+    assert!(sentence.contains("40,000 tokens") && sentence.contains("message 2 of 4 (user)"), "{sentence}");
     let tools = cache_run(|chat| chat.tools.push("New"), cached(0, 40_100, 10), 1);
     assert!(run(Sight::All, &tools).findings[0].sentence.contains("tools"));
     assert_eq!(kinds(cache_run(|_| (), cached(40_000, 100, 10), 1)), none());

@@ -6,18 +6,16 @@
 //! the fold of every prefix of a conversation costs one step per atom. A second, strict fold takes tool results in; it
 //! only breaks ties.
 //!
-//! Atoms of a message are remembered by its content address, so that a history resent a thousand times is hashed once.
+//! `spine` remembers atoms and whole chains, so that a history resent a thousand times is read once.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::wire::{Content, Message, MessageHash, Role};
+use crate::wire::{Content, Message, Role};
 
 use super::prompt::{self, Kind};
-use super::recent::Recent;
 
 /// A content hash of 128 bits.
 pub(super) type Digest = u128;
@@ -303,7 +301,7 @@ impl Folds {
 /// The state of a chain after one atom.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) struct Position {
-    /// The place in the call of the message that the atom is of.
+    /// The place of the message that the atom is of; system messages at the beginning of the call do not count.
     pub message: usize,
     /// The first message that is not wholly behind this position.
     pub next: usize,
@@ -317,52 +315,22 @@ pub(super) struct Position {
     pub distinctive: bool,
 }
 
-/// Atoms of messages by content address.
-#[derive(Debug)]
-pub(super) struct Memo(Recent<MessageHash, Arc<[Atom]>, BuildHasherDefault<Spread>>);
-
-impl Memo {
-    /// Remembers at least `bound` messages.
-    pub fn new(bound: usize) -> Memo {
-        Memo(Recent::new(bound))
-    }
-
-    fn atoms(&mut self, message: &Message) -> Arc<[Atom]> {
-        if message.hash.0 == [0; 16] {
-            return atoms(message).into();
+impl Position {
+    /// The position after one more atom of a message, whose place and successor are given.
+    pub fn after(before: Option<&Position>, start: Folds, atom: &Atom, message: usize, next: usize) -> Position {
+        let folds = before.map_or(start, |before| before.folds).push(atom);
+        let (run, distinctive) = match before.filter(|before| before.speaker == atom.speaker) {
+            Some(before) => (before.run, before.distinctive),
+            None => (Fold::START, false),
+        };
+        Position {
+            message,
+            next,
+            folds,
+            speaker: atom.speaker,
+            run: run.push(atom.digest),
+            distinctive: distinctive || atom.distinctive,
         }
-        if let Some(known) = self.0.touch(&message.hash) {
-            return known.clone();
-        }
-        let made: Arc<[Atom]> = atoms(message).into();
-        self.0.insert(message.hash, made.clone());
-        made
-    }
-
-    /// The chain of a call's messages, starting from `start`.
-    pub fn chain(&mut self, messages: &[Arc<Message>], start: Folds) -> Vec<Position> {
-        let mut positions: Vec<Position> = Vec::with_capacity(messages.len());
-        let mut folds = start;
-        let mut run = Fold::START;
-        let mut run_speaker = None;
-        let mut distinctive = false;
-        for (index, message) in messages.iter().enumerate() {
-            if message.role == Role::System {
-                continue;
-            }
-            let atoms = self.atoms(message);
-            for (place, atom) in atoms.iter().enumerate() {
-                if run_speaker != Some(atom.speaker) {
-                    (run, run_speaker, distinctive) = (Fold::START, Some(atom.speaker), false);
-                }
-                folds = folds.push(atom);
-                run = run.push(atom.digest);
-                distinctive |= atom.distinctive;
-                let next = if place + 1 == atoms.len() { index + 1 } else { index };
-                positions.push(Position { message: index, next, folds, speaker: atom.speaker, run, distinctive });
-            }
-        }
-        positions
     }
 }
 
@@ -375,7 +343,7 @@ pub(super) fn run_of(atoms: &[Atom]) -> (Fold, bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::ToolCall;
+    use crate::wire::{MessageHash, ToolCall};
     use serde_json::json;
 
     fn message(role: Role, content: Vec<Content>) -> Message {

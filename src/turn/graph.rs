@@ -137,6 +137,8 @@ pub(super) struct Probe<'a> {
     pub call: &'a Call,
     /// Its chain.
     pub positions: &'a [Position],
+    /// How many messages of the call stand before the chain's first.
+    pub base: usize,
     /// The sender.
     pub who: &'a Who,
 }
@@ -259,7 +261,7 @@ impl Graph {
                 && let Some(node) = self.best(ids, probe.who, Some(position.folds.strict))
                 && self.nodes.get(&node).is_some_and(|node| node.answer.is_some())
             {
-                return Some(Found { node, relation: Relation::Continues, tail: position.next });
+                return Some(Found { node, relation: Relation::Continues, tail: probe.base + position.next });
             }
             if let Some(found) = self.find_at(probe, index) {
                 return Some(found);
@@ -280,14 +282,14 @@ impl Graph {
             let node = self.best_where(ids, probe.who, Some(position.folds.strict), |node| {
                 if node.unanswered { node.who.may_be(probe.who) } else { is_respelled(node, probe, index + 1, end) }
             })?;
-            let tail = probe.positions.get(end)?.next;
+            let tail = probe.base + probe.positions.get(end)?.next;
             return Some(Found { node, relation: Relation::Continues, tail });
         }
         let node = self.best_where(ids, probe.who, Some(position.folds.strict), |node| {
             node.who.may_be(probe.who)
                 && (node.unanswered || node.who.likeness(probe.who) > 0 && node.children == 0 && index > 0)
         })?;
-        Some(Found { node, relation: Relation::Extends, tail: position.next })
+        Some(Found { node, relation: Relation::Extends, tail: probe.base + position.next })
     }
 
     fn find_retried(&self, probe: &Probe<'_>, position: &Position, ids: &[NodeId]) -> Option<Found> {
@@ -295,7 +297,7 @@ impl Graph {
         let node = self.best_where(ids, probe.who, Some(position.folds.strict), |node| {
             node.unanswered && node.who.may_be(probe.who) && started.since(node.ended) <= RETRY_WITHIN
         })?;
-        Some(Found { node, relation: Relation::Retries, tail: position.next })
+        Some(Found { node, relation: Relation::Retries, tail: probe.base + position.next })
     }
 
     /// By the last answers in the history, and by the ids of tool results.
@@ -331,19 +333,19 @@ impl Graph {
                 let mut score = node.who.likeness(probe.who);
                 score += if position.distinctive { 3 } else { 0 };
                 score += if asked.is_some() && asked == node.asked { 2 } else { 0 };
-                score += if has_tool_id(probe.call, position.next, node) { 3 } else { 0 };
+                score += if has_tool_id(probe.call, probe.base + position.next, node) { 3 } else { 0 };
                 (score, *id)
             })
             .max_by_key(|(score, id)| (*score, *id))
             .filter(|(score, _)| *score >= SCORE_NEEDED)?
             .1;
-        Some(Found { node, relation: Relation::Continues, tail: position.next })
+        Some(Found { node, relation: Relation::Continues, tail: probe.base + position.next })
     }
 
     /// The history is gone (server-side state), but tool results answer a known call by its id.
     fn find_by_tool_ids(&self, probe: &Probe<'_>) -> Option<Found> {
         let from = probe.positions.iter().rposition(|p| p.speaker == Speaker::Model).map_or(0, |index| index + 1);
-        let first = probe.positions.get(from)?.message;
+        let first = probe.base + probe.positions.get(from)?.message;
         for id in result_ids(probe.call, first).take(64) {
             let Some(ids) = self.tool_ids.get(&words_digest(id)) else { continue };
             let node = self.best_where(ids, probe.who, None, |node| {
@@ -396,7 +398,7 @@ fn is_respelled(node: &Node, probe: &Probe<'_>, from: usize, to: usize) -> bool 
     messages.dedup();
     let names = messages
         .into_iter()
-        .filter_map(|message| probe.call.messages.get(message))
+        .filter_map(|message| probe.call.messages.get(probe.base + message))
         .flat_map(|message| message.content.iter());
     tools_digest(names) == node.tools && (node.tools != 0 || node.who.likeness(probe.who) > 0)
 }

@@ -12,6 +12,7 @@ mod processes;
 mod profile;
 mod prompt;
 mod recent;
+mod spine;
 mod stage;
 mod tail;
 

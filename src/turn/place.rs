@@ -8,6 +8,7 @@ use super::chain::{Folds, Position, words_digest};
 use super::delegation::{AskId, Beginning};
 use super::graph::{Found, Graph, NodeId, Probe, Relation, Who};
 use super::open::end_of;
+use super::spine::{Chain, Change};
 use super::stage::{Stage, client_of, server_of, session_id, session_of_hint};
 use super::tail::{self, Tail};
 use super::{SessionId, TurnId};
@@ -55,6 +56,8 @@ pub(super) struct TurnPlace {
     pub tail: usize,
     /// True when the call goes on from a summary of its conversation.
     pub compacted: bool,
+    /// What became of the messages of the call before.
+    pub change: Change,
 }
 
 /// What is known of a conversation.
@@ -79,17 +82,19 @@ impl Stage {
             return self.place_auxiliary(call, why, &who);
         }
         let (start, by_response) = self.previous(call, &who);
-        let positions = self.memo.chain(&call.messages, start);
-        if let Some(hop) = find_hop(&self.graph, call, &positions, &who) {
+        let Chain { positions, base, change } = self.memo.chain(&call.messages, start);
+        if let Some(hop) = find_hop(&self.graph, call, positions, &who) {
             return hop;
         }
         let found = by_response
             .map(|node| Found { node, relation: Relation::Continues, tail: 0 })
-            .or_else(|| self.graph.find(&Probe { call, positions: &positions, who: &who }));
-        Place::Turn(match found {
+            .or_else(|| self.graph.find(&Probe { call, positions, base, who: &who }));
+        let mut place = match found {
             Some(found) => self.place_continued(call, found, &who),
             None => self.place_root(call, &who),
-        })
+        };
+        place.change = change;
+        Place::Turn(place)
     }
 
     fn previous(&self, call: &Call, who: &Who) -> (Folds, Option<NodeId>) {
@@ -102,8 +107,8 @@ impl Stage {
         let by_hint = who.hint.map(|hint| self.session_of(hint));
         let by_process = who.process.and_then(|process| self.process_sessions.peek(&process).copied());
         let found = if why == Why::Summary || by_hint.is_none() && by_process.is_none() && why != Why::Operation {
-            let positions = self.memo.chain(&call.messages, Folds::START);
-            self.graph.find(&Probe { call, positions: &positions, who }).and_then(|found| self.graph.node(found.node))
+            let Chain { positions, base, .. } = self.memo.chain(&call.messages, Folds::START);
+            self.graph.find(&Probe { call, positions, base, who }).and_then(|found| self.graph.node(found.node))
         } else {
             None
         };
@@ -146,6 +151,7 @@ impl Stage {
             prompt: tail.prompt().or_else(|| tail::last_prompt(&call.messages)).unwrap_or_default(),
             tail: found.tail,
             compacted: false,
+            change: Change::Unknown,
         }
     }
 
@@ -174,6 +180,7 @@ impl Stage {
                 .unwrap_or_default(),
             tail: 0,
             compacted: false,
+            change: Change::Unknown,
         }
     }
 
@@ -218,6 +225,7 @@ impl Stage {
             prompt: new_words.cloned().or_else(|| tail.others.last().cloned()).unwrap_or_default(),
             tail: call.messages.len(),
             compacted: true,
+            change: Change::Unknown,
         })
     }
 

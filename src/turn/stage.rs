@@ -9,7 +9,7 @@ use crate::event::{Nanos, ProcId, ProcessChange, ProcessEvent};
 use crate::wire::{Call, CallId};
 
 use super::auxiliary::Why;
-use super::chain::{Digest, Folds, Memo, run_of, words_digest};
+use super::chain::{Digest, Folds, run_of, words_digest};
 use super::delegation::{Ask, Delegations, Tree};
 use super::findings::{Findings, Seen};
 use super::graph::{Graph, Node, NodeId, Who, tools_digest};
@@ -17,6 +17,7 @@ use super::open::{OpenTurn, Start, end_of, failure};
 use super::place::{Conversation, Place, TurnPlace};
 use super::processes::Processes;
 use super::recent::Recent;
+use super::spine::Memo;
 use super::{Finding, Placement, SessionId, TurnId, TurnStatus, TurnUpdate, chain, profile};
 
 /// What the stage takes, in event-time order; `Done` calls in the order of their last bytes.
@@ -402,7 +403,7 @@ impl Stage {
         }
         self.quiet.insert((open.last_end, id));
         let parent = place.found.and_then(|found| self.graph.node(found.node)).map(|node| node.call_id);
-        let seen = Seen { call, open, added: &added, tail: place.tail, before: parent };
+        let seen = Seen { call, open, added: &added, tail: place.tail, before: parent, change: place.change };
         self.found.extend(self.findings.call(&seen, before));
         if place.compacted {
             self.found.push(self.findings.compacted(id, place.session, call));
@@ -438,8 +439,8 @@ impl Stage {
         conversation: u64,
     ) {
         let start = self.start_of(call);
-        let positions = self.memo.chain(&call.messages, start);
-        let at = positions.last().map_or(start, |position| position.folds);
+        let last = self.memo.chain(&call.messages, start).positions.last().copied();
+        let at = last.map_or(start, |position| position.folds);
         let answers: Vec<Vec<chain::Atom>> = call.output.iter().take(8).map(chain::atoms).collect();
         let main = answers.first().filter(|atoms| !atoms.is_empty());
         let node = Node {
@@ -450,7 +451,7 @@ impl Stage {
             at,
             after: if answers.is_empty() { vec![at] } else { answers.iter().map(|atoms| at.extend(atoms)).collect() },
             answer: main.map(|atoms| run_of(atoms)),
-            asked: positions.last().map(|position| position.run),
+            asked: last.map(|position| position.run),
             tools: tools_digest(call.output.first().into_iter().flat_map(|message| message.content.iter())),
             tool_ids: call.tool_calls().filter(|t| !t.id.is_empty()).take(64).map(|t| words_digest(&t.id)).collect(),
             response: call.response_id.as_deref().filter(|id| !id.is_empty()).map(words_digest),

@@ -4,6 +4,7 @@ use crate::event::Nanos;
 use crate::turn::Severity;
 use crate::turn::chain::{Digest, words_digest};
 use crate::turn::open::{end_of, failure};
+use crate::turn::spine::Change;
 use crate::wire::{Call, CallId, Message, MessageHash, Role, Usage};
 
 use super::{Said, Seen, input_of, joined, tokens};
@@ -15,6 +16,9 @@ const LIFETIME: Nanos = Nanos(5 * 60 * 1_000_000_000);
 /// A context this full is near its limit.
 const FULL_PERCENT: u64 = 90;
 
+/// The first messages are compared here; later ones are compared with the kept chain.
+const HEAD: usize = 16;
+
 /// What is remembered of the call before.
 #[derive(Clone, Debug)]
 pub(super) struct Before {
@@ -24,7 +28,8 @@ pub(super) struct Before {
     cached: u64,
     system: Digest,
     tools: Digest,
-    messages: Vec<MessageHash>,
+    /// The content addresses of its first messages.
+    head: Vec<MessageHash>,
 }
 
 pub(super) fn look(seen: &Seen<'_>, before: &mut Option<Before>, said: &mut Vec<Said>) {
@@ -38,7 +43,7 @@ pub(super) fn look(seen: &Seen<'_>, before: &mut Option<Before>, said: &mut Vec<
     if let (Some(was), Some(now)) = (&before, &now)
         && seen.before == Some(was.call_id)
     {
-        said.extend(broken_cache(seen.call, was, now));
+        said.extend(broken_cache(seen, was, now));
     }
     *before = now.filter(|now| now.cached >= CACHED);
 }
@@ -50,9 +55,9 @@ fn cached_of(usage: &Usage) -> u64 {
 
 impl Before {
     fn of(call: &Call, cached: u64) -> Before {
-        let of_role = |system: bool| call.messages.iter().filter(move |m| (m.role == Role::System) == system);
+        let first = call.messages.iter().take_while(|message| message.role == Role::System);
         let tools: Vec<Digest> = call.tools_offered.iter().map(|tool| words_digest(&tool.name)).collect();
-        let system: Vec<Digest> = of_role(true).map(|message| Digest::from_le_bytes(message.hash.0)).collect();
+        let system: Vec<Digest> = first.map(|message| Digest::from_le_bytes(message.hash.0)).collect();
         Before {
             call_id: call.id,
             model: call.request_model.clone(),
@@ -60,12 +65,13 @@ impl Before {
             cached,
             system: joined(&system),
             tools: joined(&tools),
-            messages: of_role(false).map(|message| message.hash).collect(),
+            head: call.messages.iter().take(HEAD).map(|message| message.hash).collect(),
         }
     }
 }
 
-fn broken_cache(call: &Call, was: &Before, now: &Before) -> Option<Said> {
+fn broken_cache(seen: &Seen<'_>, was: &Before, now: &Before) -> Option<Said> {
+    let call = seen.call;
     let read = call.usage.cache_read?;
     let expired = call.times.request_first.since(was.ended) >= LIFETIME;
     let input = input_of(&call.usage)?;
@@ -77,12 +83,16 @@ fn broken_cache(call: &Call, was: &Before, now: &Before) -> Option<Said> {
     } else if was.system != now.system {
         "the system prompt changed".to_owned()
     } else {
-        match was.messages.iter().zip(&now.messages).position(|(a, b)| a != b) {
-            Some(place) => {
-                format!("message {} of {} ({}) changed", place + 1, now.messages.len(), role_of(call, place))
-            }
-            None if now.messages.len() < was.messages.len() => "messages were left out".to_owned(),
-            None => "no message changed".to_owned(),
+        let head = was.head.iter().zip(&now.head).position(|(was, now)| was != now);
+        match head.map_or(seen.change, Change::At) {
+            Change::At(place) => match call.messages.get(place) {
+                Some(message) => {
+                    format!("message {} of {} ({}) changed", place + 1, call.messages.len(), role_of(message))
+                }
+                None => "messages were left out".to_owned(),
+            },
+            Change::None => "no message changed".to_owned(),
+            Change::Unknown => "what was sent before changed".to_owned(),
         }
     };
     let sentence = format!(
@@ -93,14 +103,12 @@ fn broken_cache(call: &Call, was: &Before, now: &Before) -> Option<Said> {
     Some(Said::new("cache_break", Severity::Warning, sentence, vec![was.call_id, call.id]))
 }
 
-fn role_of(call: &Call, place: usize) -> &'static str {
-    let message: Option<&Message> =
-        call.messages.iter().filter(|m| m.role != Role::System).nth(place).map(|message| &**message);
-    match message.map(|message| message.role) {
-        Some(Role::User) => "user",
-        Some(Role::Assistant) => "assistant",
-        Some(Role::Tool) => "tool result",
-        Some(Role::System) | None => "message",
+fn role_of(message: &Message) -> &'static str {
+    match message.role {
+        Role::User => "user",
+        Role::Assistant => "assistant",
+        Role::Tool => "tool result",
+        Role::System => "system",
     }
 }
 

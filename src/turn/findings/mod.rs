@@ -19,6 +19,7 @@ use crate::wire::{Call, CallId, Usage};
 use super::chain::Digest;
 use super::open::{Added, OpenTurn, end_of};
 use super::recent::Recent;
+use super::spine::Change;
 use super::{Finding, SessionId, Severity, TurnId};
 
 /// A finished call, where it came to stand.
@@ -33,6 +34,8 @@ pub(super) struct Seen<'a> {
     pub tail: usize,
     /// The call it continues.
     pub before: Option<CallId>,
+    /// What became of the messages of that one.
+    pub change: Change,
 }
 
 /// What a rule says.
