@@ -148,7 +148,10 @@ impl Stage {
             session: node.session,
             conversation: Some(node.conversation),
             parent,
-            prompt: tail.prompt().or_else(|| tail::last_prompt(&call.messages)).unwrap_or_default(),
+            prompt: match join {
+                Some(_) => String::new(),
+                None => tail.prompt().or_else(|| tail::last_prompt(&call.messages)).unwrap_or_default(),
+            },
             tail: found.tail,
             compacted: false,
             change: Change::Unknown,

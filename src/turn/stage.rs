@@ -125,7 +125,7 @@ pub struct Stage {
 /// How many summaries are kept.
 const SUMMARIES: usize = 64;
 /// Turns of up to this many steps are handed on at every change; longer ones when they grew by a sixteenth, changed their
-/// status, or a second passed for each 256 steps.
+/// status, or a second passed for each 32 steps.
 const SHOWN_ALWAYS: usize = 64;
 
 impl Default for Stage {
@@ -554,7 +554,7 @@ fn show(open: &mut OpenTurn, at: Nanos, always: bool, out: &mut Vec<TurnUpdate>)
     let (steps, shown_at, changed) = open.shown;
     let length = open.turn.steps.len();
     let grown = length <= SHOWN_ALWAYS || length >= steps + steps / 16;
-    let waited = at.since(shown_at).0 >= 1_000_000_000 * (1 + length as u64 / 256);
+    let waited = at.since(shown_at).0 >= 1_000_000_000 * (1 + length as u64 / 32);
     if !changed || !(always || grown || waited || !open.is_in_progress()) {
         return;
     }

@@ -10,14 +10,13 @@ use super::{Said, Seen};
 const LOOKED_AT: usize = 1 << 20;
 
 pub(super) fn look(seen: &Seen<'_>, said: &mut Vec<Said>) {
-    let call = seen.call;
-    let first = seen.before.is_none();
-    for (place, message) in call.messages.iter().enumerate() {
-        let new = if message.role == Role::System { first } else { place >= seen.tail };
-        if new && message.role != Role::Assistant {
-            look_at(seen, message, said);
-        }
+    let messages = &seen.call.messages;
+    let system = messages.iter().take_while(|message| message.role == Role::System);
+    if seen.before.is_none() {
+        system.for_each(|message| look_at(seen, message, said));
     }
+    let new = messages.iter().skip(seen.tail).filter(|message| matches!(message.role, Role::User | Role::Tool));
+    new.for_each(|message| look_at(seen, message, said));
 }
 
 fn look_at(seen: &Seen<'_>, message: &Message, said: &mut Vec<Said>) {
