@@ -135,10 +135,16 @@ fn session_of(metadata: Raw<'_>) -> Option<String> {
 
 /// One message. A user's message that carries nothing but tool results is the tools'.
 pub(crate) fn message(raw: Raw<'_>) -> Option<Draft> {
-    let mut draft = Draft::new(parts::role(&raw.str_of("role")?));
-    if let Some(content) = raw.get("content") {
-        parts::content(content, &mut draft);
+    let (mut role, mut content) = (None, None);
+    for (key, value) in raw.fields() {
+        match &*key {
+            "role" => role = value.text(),
+            "content" => content = Some(value),
+            _ => {}
+        }
     }
+    let mut draft = Draft::new(parts::role(&role?));
+    content.into_iter().for_each(|content| parts::content(content, &mut draft));
     let results = draft.content().iter().all(|content| matches!(content, Content::ToolResult { .. }));
     if draft.role() == Role::User && results && !draft.content().is_empty() {
         draft.set_role(Role::Tool);

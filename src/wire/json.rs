@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 
-use memchr::{memchr, memchr2};
+use memchr::memchr;
 use serde_json::{Map, Number, Value};
 
 /// How deep [`Raw::value`] builds a tree; deeper values are not read.
@@ -312,18 +312,21 @@ fn skip_nested(text: &[u8], mut at: usize) -> Option<usize> {
     }
 }
 
-/// The end of the string at `at`.
+/// The end of the string at `at`. Looks for quotes only: texts are full of other escapes.
 fn skip_string(text: &[u8], at: usize) -> Option<usize> {
     if text.get(at) != Some(&b'"') {
         return None;
     }
-    let mut at = at + 1;
+    let start = at + 1;
+    let mut from = start;
     loop {
-        let found = at + memchr2(b'"', b'\\', text.get(at..)?)?;
-        if text.get(found) == Some(&b'"') {
-            return Some(found + 1);
+        let quote = from + memchr(b'"', text.get(from..)?)?;
+        let inside = text.get(start..quote)?;
+        let slashes = inside.iter().rev().take_while(|byte| **byte == b'\\').count();
+        if slashes % 2 == 0 {
+            return Some(quote + 1);
         }
-        at = found + 2;
+        from = quote + 1;
     }
 }
 

@@ -90,18 +90,19 @@ fn address(role: Role, content: &[Content], media: &[[u8; 32]]) -> MessageHash {
         Role::Assistant => 3,
         Role::Tool => 4,
     }]);
-    let mut text = String::new();
+    // Texts that follow one another; a single one, which is the rule, is not copied.
+    let mut texts: Vec<&str> = Vec::new();
     for piece in content {
         match piece {
-            Content::Text { text: more } => text.push_str(more),
+            Content::Text { text } => texts.push(text),
             Content::Thinking { .. } | Content::RedactedThinking => {}
             other => {
-                form.joined_text(&mut text);
+                form.joined_text(&mut texts);
                 form.content(other);
             }
         }
     }
-    form.joined_text(&mut text);
+    form.joined_text(&mut texts);
     for digest in media {
         form.tagged(7, digest);
     }
@@ -121,12 +122,21 @@ impl Form {
         self.hasher.update(bytes);
     }
 
-    fn joined_text(&mut self, text: &mut String) {
+    fn joined_text(&mut self, texts: &mut Vec<&str>) {
+        let joined;
+        let text = match texts.as_slice() {
+            [] => return,
+            [one] => one,
+            more => {
+                joined = more.concat();
+                joined.as_str()
+            }
+        };
         let trimmed = text.trim();
         if !trimmed.is_empty() {
             self.tagged(1, trimmed.as_bytes());
         }
-        text.clear();
+        texts.clear();
     }
 
     fn content(&mut self, content: &Content) {

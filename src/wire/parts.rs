@@ -132,7 +132,8 @@ pub(crate) fn result_text(raw: Raw<'_>) -> String {
 }
 
 fn result_part(raw: Raw<'_>) -> String {
-    if let Some(text) = raw.get("text").and_then(Raw::string).or_else(|| raw.string()) {
+    let text = if raw.kind() == Kind::String { raw.string() } else { raw.get("text").and_then(Raw::string) };
+    if let Some(text) = text {
         return text;
     }
     let mut draft = Draft::new(Role::Tool);
