@@ -35,8 +35,8 @@ fn from_field(error: Raw<'_>, around: Raw<'_>, answer: &mut Answer) {
         let sentence = around.some("message").or_else(|| around.some("error_description")).unwrap_or(error);
         return answer.fail(kind, shorten(&sentence.display()));
     }
-    // Gemini's `code` is the HTTP status again; its `status` is the type. A name says more than a number.
-    let candidates = ["type", "status", "code"].map(|key| error.some(key));
+    // OpenAI's `code` says more than its `type` (`tokens`), Gemini's `code` is only the HTTP status again.
+    let candidates = ["code", "type", "status"].map(|key| error.some(key));
     let name = candidates.iter().flatten().find(|value| value.kind() == Kind::String).and_then(|value| value.string());
     let kind = name.filter(|name| name != "error").unwrap_or_else(|| {
         candidates
@@ -75,7 +75,7 @@ mod tests {
     fn every_shape_is_read() {
         let cases = [
             (r#"{"type":"error","error":{"type":"rate_limit_error","message":"m"}}"#, "rate_limit_error", "m"),
-            (r#"{"error":{"message":"m","type":"invalid_request_error","code":"x"}}"#, "invalid_request_error", "m"),
+            (r#"{"error":{"message":"m","type":"invalid_request_error","code":"x"}}"#, "x", "m"),
             (r#"{"error":{"message":"m","type":null,"code":"rate_limit_exceeded"}}"#, "rate_limit_exceeded", "m"),
             (r#"{"error":{"code":429,"message":"m","status":"RESOURCE_EXHAUSTED"}}"#, "RESOURCE_EXHAUSTED", "m"),
             (r#"[{"error":{"code":500,"message":"m"}}]"#, "500", "m"),

@@ -21,7 +21,7 @@ pub(super) fn verdict(bytes: &[u8], seen_open: bool) -> Verdict {
     if is_tls(bytes) {
         return Verdict::Encrypted;
     }
-    if bytes.is_empty() || !seen_open || is_request(bytes) || is_response(bytes) {
+    if bytes.is_empty() || !seen_open || is_request(bytes) || is_response(bytes) || is_settings(bytes) {
         return Verdict::Kept;
     }
     Verdict::Ignored
@@ -32,6 +32,7 @@ pub(super) fn speaks_as_client(bytes: &[u8]) -> Option<bool> {
     match bytes {
         [0x16, 0x03, _, _, _, hello, ..] => Some(*hello == 1),
         _ if bytes.len() >= 5 && is_response(bytes) => Some(false),
+        _ if bytes.len() >= 9 && is_settings(bytes) => Some(false),
         _ if bytes.len() >= 5 && is_request(bytes) => Some(true),
         _ => None,
     }
@@ -73,13 +74,28 @@ fn is_response(bytes: &[u8]) -> bool {
     len > 0 && bytes.get(..len) == b"HTTP/".get(..len)
 }
 
+/// HTTP/2's SETTINGS frame (RFC 9113 section 6.5), as far as the bytes go: a server may send it before the client's preface.
+fn is_settings(bytes: &[u8]) -> bool {
+    let head = bytes.get(..9).unwrap_or(bytes);
+    let len = head.iter().take(3).fold(0_usize, |len, byte| len << 8 | usize::from(*byte));
+    let rest = [4, 0, 0, 0, 0, 0];
+    head.first() == Some(&0)
+        && (head.len() < 3 || (len.is_multiple_of(6) && len <= 16_384))
+        && head.iter().skip(3).zip(rest).all(|(byte, wanted)| *byte == wanted)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn http_in_any_cut_is_kept() {
-        for whole in [&b"POST /v1/messages HTTP/1.1\r\n"[..], b"PRI * HTTP/2.0\r\n\r\nSM", b"HTTP/1.1 200 OK\r\n"] {
+        for whole in [
+            &b"POST /v1/messages HTTP/1.1\r\n"[..],
+            b"PRI * HTTP/2.0\r\n\r\nSM",
+            b"HTTP/1.1 200 OK\r\n",
+            b"\0\0\x2a\x04\0\0\0\0\0\0\x01",
+        ] {
             for len in 1..whole.len() {
                 assert_eq!(verdict(&whole[..len], true), Verdict::Kept, "{len}");
             }
