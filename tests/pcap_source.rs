@@ -384,15 +384,15 @@ fn an_acknowledged_hole_is_told_while_the_connection_goes_on() {
     let mut talk = Conversation::new(CLIENT, SERVER, START);
     talk.open().send(0, b"GET / HTTP/1.1\r\n\r\n").send(1, &response());
     talk.packets.remove(8);
-    for index in 0..200 {
+    for index in 0..500 {
         talk.wait(20_000_000).send(1, format!("data: {index}\n\n").as_bytes());
     }
     let seen = run_packets(&talk.packets);
     let lost = seen.events.iter().position(|event| matches!(event, Event::Lost(_))).unwrap();
     let after = seen.events[lost..].iter().filter(|event| matches!(event, Event::Data(_))).count();
-    assert!(after > 150, "{after}");
+    assert!(after > 200, "{after}");
     let Event::Lost(event) = &seen.events[lost] else { unreachable!() };
-    assert!(event.at.0 < START + 2_500_000_000, "told after {} ms", (event.at.0 - START) / 1_000_000);
+    assert!(event.at.0 < START + 7_000_000_000, "told after {} ms", (event.at.0 - START) / 1_000_000);
 }
 
 #[test]

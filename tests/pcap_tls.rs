@@ -1,6 +1,9 @@
 //! TLS of real connections (testdata/generate/tls.py), opened with their key logs, whole and damaged.
 #![allow(clippy::unwrap_used)]
 
+#[path = "../testdata/generate/packets.rs"]
+mod packets;
+
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -168,6 +171,35 @@ fn a_key_log_inside_the_capture_is_used() {
     std::fs::write(&path, ng).unwrap();
     let seen = run(path, None);
     assert!(seen.bytes(1) == std::fs::read(fixture(&format!("{name}.received"))).unwrap());
+}
+
+#[test]
+fn tls_inside_a_tunnel_is_a_connection_of_its_own() {
+    let name = "tls13-aes128";
+    let file = std::fs::read(fixture(&format!("{name}.pcap"))).unwrap();
+    let mut talk = packets::Conversation::new("10.0.0.2:50000", "10.0.0.9:3128", 1_700_000_000_000_000_000);
+    let connect = b"CONNECT models.test:443 HTTP/1.1\r\nHost: models.test:443\r\n\r\n";
+    talk.open().send(0, connect).send(1, b"HTTP/1.1 200 Connection established\r\n\r\n");
+    for record in records(&file) {
+        // Ethernet, IPv4 without options, TCP.
+        let tcp = &record[16 + 14 + 20..];
+        let payload = &tcp[usize::from(tcp[12] >> 4) * 4..];
+        if !payload.is_empty() {
+            talk.send(usize::from(tcp[..2] == 4433u16.to_be_bytes()), payload);
+        }
+    }
+    talk.close();
+    let capture = packets::Pcap::PLAIN.file(1, &packets::frames(&talk.packets, packets::Wrap::Ethernet));
+    let seen = run_bytes(&capture, name);
+    let [Event::Open(outer), Event::Open(inner)] =
+        &seen.events.iter().filter(|event| matches!(event, Event::Open(_))).collect::<Vec<_>>()[..]
+    else {
+        panic!("two connections were expected")
+    };
+    assert_eq!((&outer.transport, &inner.transport), (&Transport::Plain, &Transport::Tls("keylog".into())));
+    let sent = [&connect[..], &std::fs::read(fixture(&format!("{name}.sent"))).unwrap()].concat();
+    assert!(seen.bytes(0) == sent);
+    assert!(seen.bytes(1).ends_with(&std::fs::read(fixture(&format!("{name}.received"))).unwrap()));
 }
 
 #[test]

@@ -38,6 +38,8 @@ pub struct Packet {
     pub ip: Vec<u8>,
     /// Payload length: 0 for bare acknowledgments.
     pub payload: usize,
+    /// What it is part of ([`Conversation::tag`]).
+    pub tag: u32,
 }
 
 pub const FIN: u8 = 1;
@@ -53,13 +55,15 @@ pub struct Conversation {
     pub at: u64,
     pub mss: usize,
     pub packets: Vec<Packet>,
+    /// Put on the packets that follow.
+    pub tag: u32,
     id: u16,
 }
 
 impl Conversation {
     pub fn new(client: &str, server: &str, at: u64) -> Conversation {
         let ends = [client.parse().unwrap(), server.parse().unwrap()];
-        Conversation { ends, seq: [1_000_000, 4_294_960_000], at, mss: 1448, packets: Vec::new(), id: 1 }
+        Conversation { ends, seq: [1_000_000, 4_294_960_000], at, mss: 1448, packets: Vec::new(), tag: 0, id: 1 }
     }
 
     /// One segment from `side`, without moving its sequence number.
@@ -68,7 +72,7 @@ impl Conversation {
         let ip = ip(self.ends[side].ip(), self.ends[1 - side].ip(), 6, self.id, &tcp);
         self.id = self.id.wrapping_add(1);
         self.at += 20_000;
-        self.packets.push(Packet { at: self.at, ip, payload: payload.len() });
+        self.packets.push(Packet { at: self.at, ip, payload: payload.len(), tag: self.tag });
     }
 
     pub fn open(&mut self) -> &mut Self {
@@ -486,7 +490,7 @@ pub fn fragment(packet: &Packet, mtu: usize, reverse: bool) -> Vec<Packet> {
                 ip[6..8].copy_from_slice(&(offset as u16 | if more { 0x2000 } else { 0 }).to_be_bytes());
             }
             ip.extend(piece);
-            Packet { at: packet.at, ip, payload: packet.payload }
+            Packet { at: packet.at, ip, payload: packet.payload, tag: packet.tag }
         })
         .collect();
     if reverse {

@@ -18,16 +18,33 @@ use crate::event::{
     Transport,
 };
 
-/// A hole that the receiver acknowledged is a loss after this much capture time and this many packets of the connection, ...
-const ACKED_GRACE: (Nanos, u64) = (Nanos(1_000_000_000), 32);
-/// ... or after this much time alone.
-const ACKED_LIMIT: Nanos = Nanos(10_000_000_000);
 /// A hole that nobody acknowledged (its retransmission may be under way).
 const UNACKED_LIMIT: Nanos = Nanos(60_000_000_000);
 /// How long a reset waits for segments that were overtaken by it.
 const RESET_GRACE: Nanos = Nanos(1_000_000_000);
-/// A connection met in the middle waits this long, or for this many packets, before its first byte is settled.
-const JOIN_GRACE: (Nanos, u64) = (Nanos(1_000_000_000), 64);
+/// How long bytes that are out of order may be waited for. Times are capture time, packets are those of the connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// A connection met in the middle: before its first byte is settled, whichever comes first.
+    join: (Nanos, u64),
+    /// A hole that the receiver acknowledged: until it is a loss, both, ...
+    acked: (Nanos, u64),
+    /// ... or this time alone.
+    acked_limit: Nanos,
+}
+
+/// People look on.
+pub(super) const LIVE: Patience = Patience {
+    join: (Nanos(1_000_000_000), 64),
+    acked: (Nanos(1_000_000_000), 32),
+    acked_limit: Nanos(10_000_000_000),
+};
+/// Waiting costs nothing but the order in which losses are told.
+pub(super) const FILE: Patience = Patience {
+    join: (Nanos(10_000_000_000), 1024),
+    acked: (Nanos(3_000_000_000), 512),
+    acked_limit: Nanos(15_000_000_000),
+};
 
 /// What the reassembly saw and could not use, and what it gave up. Monotonic.
 #[derive(Default, Clone, Debug)]
@@ -51,6 +68,7 @@ pub(super) struct Context<'a> {
     pub keys: &'a mut KeyLog,
     /// When the segment was captured, or what time it is.
     pub at: Nanos,
+    pub patience: Patience,
     /// How much a connection may hold back, bytes of memory.
     pub budget: usize,
     /// Whether what is held back is copied out of its backing (which is then a buffer, and not a mapped file).
@@ -289,7 +307,7 @@ impl Connection {
 
     /// Hands on whatever can be, and decides about holes. Called after each segment, and when time passes.
     pub(super) fn advance(&mut self, cx: &mut Context<'_>) {
-        if self.packets >= JOIN_GRACE.1 || cx.at.since(self.first_seen) >= JOIN_GRACE.0 {
+        if self.packets >= cx.patience.join.1 || cx.at.since(self.first_seen) >= cx.patience.join.0 {
             self.sides.iter_mut().filter(|side| side.is_known()).for_each(Stream::settle);
         }
         self.drain(cx);
@@ -331,11 +349,12 @@ impl Connection {
 
     /// A hole that is a loss by now.
     fn loss(&self, cx: &Context<'_>) -> Option<(Side, Gap)> {
-        let over_budget = self.held_cost() > cx.budget;
+        let (over_budget, patience) = (self.held_cost() > cx.budget, cx.patience);
         let due = |gap: &Gap| {
             let waited = cx.at.since(gap.since.0);
             let packets = self.packets.saturating_sub(gap.since.1);
-            let acked = gap.acked && (waited >= ACKED_LIMIT || (waited >= ACKED_GRACE.0 && packets >= ACKED_GRACE.1));
+            let enough = waited >= patience.acked.0 && packets >= patience.acked.1;
+            let acked = gap.acked && (enough || waited >= patience.acked_limit);
             over_budget || acked || waited >= UNACKED_LIMIT
         };
         self.oldest_gap().filter(|(_, gap)| due(gap))
@@ -574,6 +593,7 @@ impl Connection {
             let mut pieces = Vec::new();
             session.end(cx.at, cx.keys, &mut pieces);
             self.pieces(pieces, cx);
+            self.seal(cx);
         }
         if !self.over {
             let how = if self.reset.is_some() { CloseHow::Reset } else { how };

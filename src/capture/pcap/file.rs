@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use super::connection::FILE;
 use super::filter::Filter;
 use super::format::{Item, Reader, Record};
 use super::glob;
@@ -118,7 +119,7 @@ impl Source for FileSource {
 
     fn run(self: Box<Self>, out: &mut Sink<'_>, stop: &StopFlag) -> Result<()> {
         let FileSource { options, readers, mut filter, keys, progress, board } = *self;
-        let mut table = Table::new(readers.iter().all(Reader::is_mapped), keys);
+        let mut table = Table::new(readers.iter().all(Reader::is_mapped), FILE, keys);
         let mut merge = Merge::new(readers);
         let mut pace = options.speed.map(Pace::new);
         let mut bar = options.progress.then(|| Bar::new(progress)).flatten();

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use pcap::{Active, Capture, Precision};
 
+use super::connection::LIVE;
 use super::file::{Board, key_log};
 use super::format::Record;
 use super::table::Table;
@@ -123,7 +124,7 @@ impl Source for LiveSource {
 
     fn run(self: Box<Self>, out: &mut Sink<'_>, stop: &StopFlag) -> Result<()> {
         let LiveSource { mut interfaces, keys, mut owners, board } = *self;
-        let mut table = Table::new(false, keys);
+        let mut table = Table::new(false, LIVE, keys);
         let mut published = Instant::now();
         // Rounds without a packet since the stop: the kernel may hold packets back for a while.
         let mut quiet = 0;

@@ -17,6 +17,7 @@ use bytes::{Bytes, BytesMut};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::batch::{BatchCounts, packets};
+use super::connection::LIVE;
 use super::file::{Board, key_log};
 use super::table::Table;
 use super::tls::KeyLog;
@@ -78,7 +79,7 @@ impl Source for ProbeSource {
 
     fn run(self: Box<Self>, out: &mut Sink<'_>, stop: &StopFlag) -> Result<()> {
         let ProbeSource { listener, keys, board } = *self;
-        let mut intake = Intake { table: Table::new(false, keys), peers: Vec::new(), counts: Counts::default() };
+        let mut intake = Intake { table: Table::new(false, LIVE, keys), peers: Vec::new(), counts: Counts::default() };
         let mut published = Instant::now();
         loop {
             wait(&listener, &intake.peers)?;

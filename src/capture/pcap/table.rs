@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use bytes::Bytes;
 
-use super::connection::{After, Connection, Context, Counts};
+use super::connection::{After, Connection, Context, Counts, Patience};
 use super::format::Record;
 use super::fragment::Fragments;
 use super::link::{self, FragmentKey, Frame, Segment};
@@ -70,6 +70,7 @@ pub(super) struct Table {
     budget: Budget,
     held: usize,
     copy: bool,
+    patience: Patience,
     pub(super) keys: KeyLog,
     /// Encrypted connections that ended.
     encrypted: Vec<Encrypted>,
@@ -79,7 +80,7 @@ pub(super) struct Table {
 
 impl Table {
     /// An empty table; `mapped` when the bytes of its records are slices of a mapped file.
-    pub(super) fn new(mapped: bool, keys: KeyLog) -> Table {
+    pub(super) fn new(mapped: bool, patience: Patience, keys: KeyLog) -> Table {
         Table {
             index: HashMap::new(),
             slots: Vec::new(),
@@ -93,6 +94,7 @@ impl Table {
             budget: if mapped { MAPPED } else { COPIED },
             held: 0,
             copy: !mapped,
+            patience,
             keys,
             encrypted: Vec::new(),
             counts: Counts::default(),
@@ -232,7 +234,8 @@ impl Table {
         let crowded = self.held > self.budget.total && held > 1 << 16;
         let budget = if crowded { held / 2 } else { self.budget.connection };
         let (counts, keys) = (&mut self.counts, &mut self.keys);
-        let mut cx = Context { out, counts, keys, at: self.now, budget, copy: self.copy };
+        let patience = self.patience;
+        let mut cx = Context { out, counts, keys, at: self.now, patience, budget, copy: self.copy };
         let result = work(connection, &mut cx);
         self.held = (self.held + connection.held_cost()).saturating_sub(held);
         if connection.watched && !watched {

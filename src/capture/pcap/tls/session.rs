@@ -195,6 +195,10 @@ impl Session {
     pub(crate) fn end(&mut self, at: Nanos, log: &mut KeyLog, out: &mut Vec<Piece>) {
         self.read(SERVER, at, log, out);
         self.read(CLIENT, at, log, out);
+        if !self.opened {
+            let why = if self.server.is_some() { Shut::NoKeys } else { Shut::NoHandshake };
+            self.shut = self.shut.or(Some(why));
+        }
     }
 
     /// Takes note of ciphertext that is missing.
@@ -327,6 +331,10 @@ impl Session {
         }
         let Some((epoch, opened)) = self.open(role, header, payload, log) else {
             let Some(half) = self.halves.get_mut(role) else { return };
+            if half.keys.iter().all(Option::is_none) {
+                self.shut = Some(Shut::NoKeys);
+                return;
+            }
             half.failures += 1;
             half.missed(1, 5 + payload.len() as u64, (role, at), out);
             if half.failures >= MAX_FAILURES {
