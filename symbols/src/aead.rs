@@ -168,6 +168,7 @@ fn owner(hit: &Hit, hits: &[Hit], marks: &Strings) -> Backend {
         .min_by_key(|(distance, _)| *distance);
     match nearest {
         Some((_, backend)) => own(backend),
+        None if !marks.rustls && !marks.openssl.is_empty() => Backend::OpenSsl,
         None if marks.aws_lc => Backend::AwsLc,
         None => Backend::Ring,
     }

@@ -124,6 +124,18 @@ fn stripped_openssl_is_found_by_its_own_error_macros() {
 }
 
 #[test]
+fn without_the_sorted_table_the_descriptions_serve() {
+    // As in static programs of the GNU C library.
+    for name in OPENSSL {
+        let fixture = Fixture { listed: true, ..Fixture::read(name) };
+        let analysis = analyse(&fixture.elf());
+        let tls = library(&analysis, Library::OpenSsl);
+        assert_eq!(addresses(tls, Role::ReadInternal), [fixture.expected("read_internal")], "{name}");
+        assert_eq!(addresses(tls, Role::WriteInternal), [fixture.expected("write_internal")], "{name}");
+    }
+}
+
+#[test]
 fn without_an_unwind_table_openssl_is_refused_with_the_reason() {
     let mut fixture = Fixture::read("openssl-codex-0.171.0");
     fixture.unwind.clear();
@@ -400,6 +412,7 @@ fn samples() -> Vec<Vec<u8>> {
             .iter()
             .map(|name| Fixture::read(name).elf())
             .collect();
+    files.push(Fixture { listed: true, ..Fixture::read("openssl-copilot-1.0.102") }.elf());
     for format in [Pclntab::Go12, Pclntab::Go118 { magic: 0xffff_fff1, text_in_header: false }] {
         files.push(go_file("go-1.27.3", format, Some(".gopclntab")).1);
     }

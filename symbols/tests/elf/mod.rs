@@ -9,6 +9,8 @@ pub struct Fixture {
     pub fixed: bool,
     pub strings: Vec<(u64, Vec<u8>)>,
     pub unwind: Vec<(u64, u64)>,
+    /// The unwind descriptions stand alone, in a section, without the sorted table.
+    pub listed: bool,
     pub expect: Vec<(String, u64)>,
     pub code: Vec<(u64, Vec<u8>)>,
     /// Extra read-only segments, and named sections over them.
@@ -67,6 +69,18 @@ impl Fixture {
             segments.push((*at, bytes.clone(), 4));
         }
         let unwind = self.unwind_segment();
+        if self.listed {
+            let (at, bytes) = unwind.expect("an unwind table to list");
+            let table = 12 + self.unwind.len() * 8;
+            let mut descriptions = 8_u32.to_le_bytes().to_vec();
+            descriptions.extend([0; 8]);
+            descriptions.extend(&bytes[table..]);
+            descriptions.extend([0; 4]);
+            let at = at + table as u64 - 12;
+            segments.push((at, descriptions.clone(), 4));
+            let named = Fixture { constants: vec![(at, descriptions, Some(".eh_frame"))], ..self.clone() };
+            return build(&named, &segments, None);
+        }
         segments.extend(unwind.clone().map(|(at, bytes)| (at, bytes, 4)));
         build(self, &segments, unwind.map(|(at, bytes)| (at, bytes.len())))
     }
@@ -91,7 +105,7 @@ impl Fixture {
             head.extend(relative(*start, base));
             head.extend(relative(at, base));
             descriptions.extend(20_u32.to_le_bytes());
-            descriptions.extend(0_u32.to_le_bytes());
+            descriptions.extend(24_u32.to_le_bytes());
             descriptions.extend(relative(*start, at + 8));
             descriptions.extend((*size as u32).to_le_bytes());
             descriptions.extend([0; 8]);
