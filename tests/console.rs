@@ -90,6 +90,13 @@ impl Browser {
         self.tell(json!({"do": "waitFor", "path": path}));
     }
 
+    /// A picture for people, where HERON_TEST_SHOTS names a folder.
+    fn shot(&mut self, name: &str) {
+        if let Ok(folder) = std::env::var("HERON_TEST_SHOTS") {
+            self.tell(json!({"do": "shot", "file": format!("{folder}/{name}.png")}));
+        }
+    }
+
     /// Nothing went wrong in the page so far.
     fn is_clean(&mut self) {
         assert_eq!(self.tell(json!({"do": "errors"})), json!([]));
@@ -156,6 +163,7 @@ fn a_call_is_shown_while_it_streams() {
     browser.see(".detail .msg.assistant", "The first words");
     served.hub.publish(Update::Call(streaming(0, "The first words and those that follow")));
     browser.see(&open, "and those that follow");
+    browser.shot("streaming");
     browser.see(".detail .msg.assistant", "and those that follow");
     let done = Arc::new(made::call(0));
     served.hub.publish(Update::Call(Arc::clone(&done)));
@@ -200,6 +208,7 @@ fn every_place_shows_what_is_stored() {
     browser.wait_for(&format!("/calls/{newest}"));
     browser.see(".detail .msg.user", "prompt 39");
     browser.click(".detail [role=tab]:nth-child(2)");
+    browser.shot("call");
     browser.see(".detail .headers", "[redacted]");
     browser.see(".detail .code", "claude-opus-4-5");
     browser.press("Escape");
@@ -218,6 +227,7 @@ fn every_place_shows_what_is_stored() {
     browser.see(".waterfall", "claude-opus-4-5-20251101");
     assert_eq!(browser.tell(json!({"do": "count", "selector": ".wf-row"})), 40);
     browser.see(".finding", "three times");
+    browser.shot("turn");
     browser.press("s");
     browser.see("table", "the prompt of turn 1");
     browser.press("f");
@@ -225,10 +235,13 @@ fn every_place_shows_what_is_stored() {
     browser.press("p");
     browser.see("table", "claude-code");
     browser.see("table .tag.warn", "openssl");
+    browser.shot("processes");
     browser.press("m");
     browser.see(".tile", "40");
+    browser.shot("trends");
     browser.press("h");
     browser.see(".notice", "ring full: 2");
+    browser.shot("health");
     browser.press("?");
     browser.see(".dialog", "next, previous");
     browser.is_clean();
@@ -250,6 +263,13 @@ fn an_agents_call_is_shown_while_it_streams() {
     // The answer stands still in its middle until the browser has shown it.
     let shown = browser.see("[data-state=in_progress]", "streaming");
     assert!(shown.contains("python"), "{shown}");
+    browser.shot("agent");
+    browser.goto("/processes");
+    browser.see("table", "anthropic_agent.py");
+    browser.shot("agent-processes");
+    browser.goto("/health");
+    browser.see(".card", "let through as LLM traffic");
+    browser.shot("agent-health");
     browser.is_clean();
     server.control("/__continue?all=1");
     drop(browser);

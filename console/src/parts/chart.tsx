@@ -34,7 +34,7 @@ export function Chart({ lines, rows, stepMs, from, to, format }: Props) {
         height: 190,
         cursor: { points: { size: 6 } },
         scales: { x: { time: true }, y: { range: (_plot, _low, high) => [0, high > 0 ? high * 1.1 : 1] } },
-        axes: [axis, { ...axis, size: 58, values: (_plot: uPlot, marks: number[]) => marks.map(format) }],
+        axes: [{ ...axis, values: (_plot: uPlot, marks: number[]) => marks.map((at) => timeOf(at, stepMs)) }, { ...axis, size: 58, values: (_plot: uPlot, marks: number[]) => marks.map(format) }],
         series: [
           { value: (_plot: uPlot, at: number | null) => (at === null ? "–" : new Date(at * 1_000).toLocaleTimeString("en-GB")) },
           ...lines.map((line) => series(line, color(line.color), format)),
@@ -51,6 +51,14 @@ export function Chart({ lines, rows, stepMs, from, to, format }: Props) {
     };
   }, [lines, rows, stepMs, from, to, format, theme]);
   return <div className="chart" ref={box} />;
+}
+
+/// A time on the axis: with its day where a step is long, with its seconds where it is short.
+function timeOf(at: number, stepMs: number): string {
+  const date = new Date(at * 1_000);
+  if (stepMs >= 3_600_000) return date.toLocaleDateString("en-GB", { day: "numeric", month: "short" });
+  const seconds = stepMs < 30_000 ? ({ second: "2-digit" } as const) : {};
+  return date.toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit", ...seconds });
 }
 
 function series(line: Line, color: string, format: (n: number) => string): uPlot.Series {

@@ -60,17 +60,12 @@ export function HealthView() {
           ))}
           <Filter health={health} />
           <div className="grid3">
-            {Object.entries(health.counters).map(([stage, counters]) => (
+            {stagesOf(health).map(([stage, counters]) => (
               <section className="card" key={stage}>
                 <header>{words(stage)}</header>
                 <div className="body">
                   {Object.keys(counters).length === 0 && <span className="dim">nothing yet</span>}
-                  {Object.entries(counters).map(([name, n]) => (
-                    <div key={name} className={`counter${isLoss(name) && n > 0 ? " lost" : ""}`}>
-                      <span className={n === 0 ? "faint" : ""}>{words(name)}</span>
-                      <span className={n === 0 ? "faint" : ""}>{name.endsWith("bytes") ? bytes(n) : n.toLocaleString("en-US")}</span>
-                    </div>
-                  ))}
+                  <Counters counters={counters} losses={health.losses} />
                 </div>
               </section>
             ))}
@@ -89,8 +84,41 @@ export function HealthView() {
   );
 }
 
-function isLoss(name: string): boolean {
-  return /lost|dropped|_full|fault|failed|missing|snapped/.test(name);
+/// The stages in the order in which data flows; others follow.
+const FLOW = ["kernel", "capture", "source", "conn", "http", "wire", "turn", "store"];
+
+function stagesOf(health: Health): [string, Record<string, number>][] {
+  const place = (stage: string) => (FLOW.includes(stage) ? FLOW.indexOf(stage) : FLOW.length);
+  return Object.entries(health.counters).sort(([a], [b]) => place(a) - place(b));
+}
+
+/// What counted something; the zeros are one click away.
+function Counters({ counters, losses }: { counters: Record<string, number>; losses: Record<string, number> }) {
+  const all = Object.entries(counters);
+  const zeros = all.filter(([, n]) => n === 0);
+  return (
+    <>
+      {all
+        .filter(([, n]) => n > 0)
+        .map(([name, n]) => (
+          <div key={name} className={`counter${name in losses || /lost|dropped/.test(name) ? " lost" : ""}`}>
+            <span>{words(name)}</span>
+            <span>{name.endsWith("bytes") ? bytes(n) : n.toLocaleString("en-US")}</span>
+          </div>
+        ))}
+      {zeros.length > 0 && (
+        <details className="faint">
+          <summary style={{ cursor: "pointer", fontSize: 12.5 }}>{zeros.length} at zero</summary>
+          {zeros.map(([name]) => (
+            <div key={name} className="counter">
+              <span>{words(name)}</span>
+              <span>0</span>
+            </div>
+          ))}
+        </details>
+      )}
+    </>
+  );
 }
 
 function DatabaseName({ database }: { database: unknown }) {
