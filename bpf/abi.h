@@ -13,6 +13,7 @@
 #define HERON_CHUNK_MAX (1u << 20) /* payload of one record, exact-size records */
 #define HERON_FRAMES 4		/* nested TLS calls of one thread */
 #define HERON_SITES 4096	/* attach sites with a hit counter */
+#define HERON_SITE_SOCKET 0xffffffffu	/* the "site" of plaintext on sockets */
 #define HERON_NAME_MAX 256
 #define HERON_ARGS_MAX 1024
 
@@ -99,6 +100,8 @@ enum heron_counter {
 	HERON_C_EXECS,
 	HERON_C_EXITS,
 	HERON_C_STREAMS,	/* streams opened */
+	HERON_C_SOCKET_BUFFER,	/* socket calls whose buffer could not be told (no plain read or write) */
+	HERON_C_VOTES,		/* sockets told by the receive before a TLS read */
 	HERON_C_MISSED_BYTES,	/* payload of streams met in the middle, before their next request */
 	HERON_COUNTERS,
 };
@@ -206,7 +209,8 @@ struct heron_stream {
 	__u8 mid;
 	__u8 shown;		/* user space has heard of it */
 	__u8 sock_dirty;	/* the ends are known and not yet told */
-	__u8 pad[7];
+	__u8 votes;		/* for `sock`, when it was told by neighbouring calls */
+	__u8 pad[6];
 	struct heron_addr addr;
 };
 

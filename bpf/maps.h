@@ -41,6 +41,14 @@ struct {
 	__type(value, struct heron_watch);
 } watch SEC(".maps");
 
+/* Who uses a socket that has a stream: it may be closed in another context. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, __u64);
+	__type(value, __u32);
+} sock_owners SEC(".maps");
+
 struct heron_tail {
 	char text[HERON_TAIL_MAX];
 };
@@ -94,8 +102,10 @@ struct thread {
 	__u32 depth;
 	__u32 pad;
 	struct frame frames[HERON_FRAMES];
-	__u64 sock;
+	__u64 sock;		/* the socket of the socket call made inside the TLS call under way */
 	struct heron_addr addr;
+	__u64 recv_sock;	/* the TLS socket that this thread received from last, until a TLS read took note */
+	struct heron_addr recv_addr;
 	struct emit emit;
 	struct target target;
 	struct heron_tail tail;

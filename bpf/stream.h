@@ -61,6 +61,7 @@ static __always_inline void close_stream(struct heron_stream_key *key)
 		rec = bpf_ringbuf_reserve(&data_ring, sizeof(*rec), 0);
 		if (rec) {
 			fill_hdr(&rec->hdr, HERON_KIND_CLOSE, sizeof(*rec), st->start);
+			rec->hdr.tgid = key->tgid; /* a socket may be closed in another context */
 			rec->stream = key->stream;
 			rec->born = st->born;
 			rec->offset[0] = st->offset[0];

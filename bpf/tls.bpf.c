@@ -80,6 +80,35 @@ static __always_inline bool pop_frame(struct thread *th, __u64 sp, struct frame 
 	return false;
 }
 
+/* The TLS call that follows a receive on the same thread works on what was received. The first vote is believed, and given
+ * up when the majority says otherwise. What was read inside a TLS call stands above any vote. */
+static __always_inline void vote(struct thread *th, struct heron_stream_key *key, __u32 site)
+{
+	__u64 sock = th->recv_sock;
+	struct heron_stream *st;
+
+	if (!sock)
+		return;
+	th->recv_sock = 0;
+	st = stream_of(key, site, true);
+	if (!st || (st->sock && st->addr.confidence == HERON_CONFIDENCE_CERTAIN))
+		return;
+	count(HERON_C_VOTES, 1);
+	if (st->sock == sock) {
+		if (st->votes < 8)
+			st->votes++;
+		return;
+	}
+	if (st->votes) {
+		st->votes--;
+		return;
+	}
+	st->sock = sock;
+	st->votes = 1;
+	__builtin_memcpy(&st->addr, &th->recv_addr, sizeof(st->addr));
+	st->sock_dirty = 1;
+}
+
 static __always_inline int tls_enter(struct pt_regs *ctx)
 {
 	__u64 id = bpf_get_current_pid_tgid(), cookie = bpf_get_attach_cookie(ctx);
@@ -104,13 +133,18 @@ static __always_inline int tls_enter(struct pt_regs *ctx)
 		close_stream(&key);
 		return 0;
 	}
+	th = thread_of(id, true);
 	if ((cookie & 0xff) == HERON_ROLE_HANDSHAKE) {
 		stream_of(&key, cookie >> HERON_COOKIE_SITE, false); /* met at its beginning */
+		if (th)
+			vote(th, &key, cookie >> HERON_COOKIE_SITE);
 		return 0;
 	}
-	th = thread_of(id, true);
-	if (th)
-		push_frame(th, &f);
+	if (!th)
+		return 0;
+	if ((cookie & 0xff) == HERON_ROLE_READ)
+		vote(th, &key, cookie >> HERON_COOKIE_SITE);
+	push_frame(th, &f);
 	return 0;
 }
 

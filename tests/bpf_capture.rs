@@ -6,7 +6,7 @@ mod support;
 use std::io::{BufRead, Read, Write};
 
 use heron::capture::ebpf::Config;
-use heron::event::{Confidence, Direction, Event, ProcessChange, ProcessEvent};
+use heron::event::{Confidence, Direction, Event, ProcessChange, ProcessEvent, Transport};
 use support::{Held, Server, Tracer, can_trace, data, python, trace_client};
 
 #[test]
@@ -198,4 +198,43 @@ fn killing_heron_leaves_the_agent_alone_and_nothing_behind() {
     while libbpf_rs::query::ProgInfoIter::default().any(|info| programs.contains(&info.id)) {
         std::thread::park_timeout(std::time::Duration::from_millis(2));
     }
+}
+
+#[test]
+fn plaintext_on_sockets_is_taken_and_filtered_like_tls() {
+    if !can_trace("plaintext_on_sockets_is_taken_and_filtered_like_tls") {
+        return;
+    }
+    let server = Server::start(&["--plain"]);
+    let steps = [
+        "plain",
+        "get:/healthz",
+        "post:/api/chat?size=200000:300000",
+        "post:/other:1000",
+        "new",
+        "post:/v1/messages:5",
+    ];
+    let outcome = trace_client(&server, &steps, Config::default());
+    let (sent, received) = (outcome.bytes(Direction::Sent), outcome.bytes(Direction::Received));
+    assert!(sent.starts_with(b"POST /api/chat?size=200000 HTTP/1.1\r\n"), "{:?}", outcome.counters);
+    let text = String::from_utf8_lossy(&sent);
+    assert!(text.contains("POST /v1/messages ") && !text.contains("/healthz") && !text.contains("/other"));
+    let count = |bytes: &[u8], which: u8| bytes.iter().filter(|byte| **byte == which).count();
+    assert_eq!(count(&sent, b'B'), 300_005);
+    assert!(count(&received, b'R') >= 200_000);
+    outcome.assert_nothing_lost();
+    let opens: Vec<_> = outcome
+        .events
+        .iter()
+        .filter_map(|event| if let Event::Open(open) = event { Some(open) } else { None })
+        .collect();
+    assert_eq!(opens.len(), 2);
+    for open in opens {
+        assert_eq!(open.transport, Transport::Plain);
+        let ends = open.endpoints.clone().unwrap();
+        assert_eq!(ends.remote.unwrap().to_string(), format!("127.0.0.1:{}", server.port));
+        assert!(!open.mid_stream);
+    }
+    let closes = outcome.events.iter().filter(|event| matches!(event, Event::Close(_)));
+    assert_eq!(closes.count(), 2);
 }

@@ -16,4 +16,6 @@ struct pt_regs {
 			u64 pstate;
 		};
 	};
+	u64 orig_x0;
+	s32 syscallno;
 };

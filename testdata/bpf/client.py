@@ -2,7 +2,7 @@
 
 Steps share one connection: `post:PATH:SIZE` (head and body in one write), `get:PATH`, `new` (a new connection), `fork` (the rest
 runs in a child on a connection of its own), `wait` (reads one line from standard input, after printing `waiting`), `repeat:N:STEP`
-(the step N times), `say:WORD` (prints it).
+(the step N times), `say:WORD` (prints it), `plain` (no TLS from the next connection on).
 """
 
 import os
@@ -13,7 +13,9 @@ import sys
 PORT = int(sys.argv[1])
 
 
-def connect():
+def connect(plain):
+    if plain:
+        return socket.create_connection(("127.0.0.1", PORT))
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -33,6 +35,7 @@ def exchange(conn, head, body=b""):
 
 class Client:
     conn = None
+    plain = False
 
     def step(self, step):
         kind, _, rest = step.partition(":")
@@ -41,6 +44,8 @@ class Client:
         elif kind == "wait":
             print("waiting", flush=True)
             os.read(0, 1)
+        elif kind == "plain":
+            self.plain = True
         elif kind == "say":
             print(rest, flush=True)
         elif kind == "repeat":
@@ -48,7 +53,7 @@ class Client:
             for _ in range(int(times)):
                 self.step(inner)
         else:
-            self.conn = self.conn or connect()
+            self.conn = self.conn or connect(self.plain)
             path, _, size = rest.partition(":")
             size = int(size or 0)
             head = f"{kind.upper()} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {size}\r\n\r\n".encode()

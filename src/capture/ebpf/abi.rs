@@ -9,6 +9,8 @@ use super::skel::types;
 
 /// Data flags of `enum heron_flag`.
 pub const FLAG_MID: u8 = 2;
+/// The site of plaintext on sockets.
+pub const SITE_SOCKET: u32 = u32::MAX;
 /// No payload: bytes of this length were lost.
 pub const FLAG_HOLE: u8 = 4;
 
@@ -310,6 +312,8 @@ pub const COUNTERS: &[&str] = &[
     "execs",
     "exits",
     "streams",
+    "socket_buffer",
+    "votes",
     "missed_bytes",
 ];
 

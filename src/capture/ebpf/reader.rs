@@ -86,7 +86,7 @@ fn attach_tracepoints(skel: &HeronSkel<'_>) -> Result<Vec<libbpf_rs::Link>> {
     for (program, name) in needed {
         links.push(program.attach_trace().with_context(|| format!("cannot attach to the tracepoint {name}"))?);
     }
-    for program in [&progs.heron_sock_send, &progs.heron_sock_recv] {
+    for program in [&progs.heron_sock_send, &progs.heron_sock_recv, &progs.heron_sock_state] {
         match program.attach_trace() {
             Ok(link) => links.push(link),
             Err(error) => tracing::warn!(%error, "socket addresses will not be known"),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::abi::{Addr, FLAG_HOLE, FLAG_MID, Header, Record, StreamId};
+use super::abi::{Addr, FLAG_HOLE, FLAG_MID, Header, Record, SITE_SOCKET, StreamId};
 use crate::event::{
     Close, CloseHow, Confidence, ConnId, Data, Direction, Endpoint, Endpoints, Event, LossCause, Lost, Nanos, Open,
     ProcId, Transport,
@@ -86,7 +86,7 @@ impl Streams {
                     Some(stream) => out.push(Event::Endpoints { conn: stream.conn, at, endpoints }),
                     // Told right before the first bytes: opened here, so that the ends are known from the start.
                     None => {
-                        self.open_stream(header, *id, Some(endpoints), *mid, library(*site), out);
+                        self.open_stream(header, *id, Some(endpoints), *mid, transport(*site, library), out);
                     }
                 }
             }
@@ -108,7 +108,7 @@ impl Streams {
     ) -> ConnId {
         match self.open.get(&id) {
             Some(stream) => stream.conn,
-            None => self.open_stream(header, id, None, flags & FLAG_MID != 0, library(site), out),
+            None => self.open_stream(header, id, None, flags & FLAG_MID != 0, transport(site, library), out),
         }
     }
 
@@ -118,7 +118,7 @@ impl Streams {
         id: StreamId,
         endpoints: Option<Endpoints>,
         mid_stream: bool,
-        library: Arc<str>,
+        transport: Transport,
         out: &mut Vec<Event>,
     ) -> ConnId {
         self.last_conn += 1;
@@ -129,7 +129,7 @@ impl Streams {
             at: self.clock.epoch(header.time),
             owner: Some(ProcId { pid: header.tgid, start: header.start }),
             endpoints,
-            transport: Transport::Tls(library),
+            transport,
             mid_stream,
         }));
         conn
@@ -170,6 +170,10 @@ impl Streams {
     pub fn clock(&self) -> Clock {
         self.clock
     }
+}
+
+fn transport(site: u32, library: &dyn Fn(u32) -> Arc<str>) -> Transport {
+    if site == SITE_SOCKET { Transport::Plain } else { Transport::Tls(library(site)) }
 }
 
 fn lost(conn: ConnId, at: Nanos, direction: Direction, offset: u64, len: u64, cause: LossCause) -> Event {
