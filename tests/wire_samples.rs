@@ -221,6 +221,27 @@ fn an_answer_that_ends_anywhere_keeps_what_came_and_says_so() {
     }
 }
 
+#[test]
+fn a_client_that_stops_reading_after_the_finish_reason_has_its_answer() {
+    let sample = samples().into_iter().find(|sample| sample.name == "anthropic_stream").unwrap();
+    let whole = talk(&sample);
+    let body = sample.answer.bytes();
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-type: {SSE}\r\ncontent-length: {}\r\n\r\n", body.len());
+    let answer = [head.as_bytes(), &body].concat();
+    let end = |mark: &[u8]| answer.windows(mark.len()).position(|window| window == mark).unwrap();
+    let run = |to: usize, how| {
+        let pieces = vec![whole.pieces[0].clone(), (Direction::Received, answer[..to].to_vec())];
+        let mut pipe = Pipe::new(Bounds::default());
+        Talk { pieces }.play(&mut pipe, how, |_, _| Vec::new());
+        only_call(&pipe, sample.name)
+    };
+    let left = run(end(b"event: message_stop"), CloseHow::Freed);
+    assert_eq!((left.error, left.finish_reason.as_deref()), (None, Some("tool_use")));
+    assert_eq!(left.flaws, [heron::flaw::Flaw::Cut]);
+    assert_eq!(run(end(b"event: message_stop"), CloseHow::Reset).error.unwrap().kind, "reset");
+    assert_eq!(run(end(b"event: message_delta"), CloseHow::Freed).error.unwrap().kind, "aborted");
+}
+
 fn message_parts(lines: &[(Side, String)], host: &str, target: &str) -> Vec<Part> {
     let header = |name: &str, value: &str| Header { name: name.into(), value: value.into() };
     let mut at = START;

@@ -372,7 +372,10 @@ impl Reading {
             exchange.flaws.retain(|flaw| *flaw != Flaw::Cut);
         } else if (cut_short && !exchange.response_whole) || (unfinished && self.decode.events > 0) {
             exchange.flaw(Flaw::Cut);
-            if call.error.is_none() {
+            // A client that stops reading once it knows why the answer ended has its answer (some SDKs do so always).
+            let left_content =
+                matches!(how, Some(CloseHow::Freed | CloseHow::ProcessExit)) && answer.finish_reason().is_some();
+            if call.error.is_none() && !left_content {
                 call.error = ended_early(how, call.status.is_some());
             }
         }

@@ -50,6 +50,7 @@ class Agent:
     also: tuple = ()  # further rows of agents.tsv that it needs
     timeout: int = 120
     prompt: str = PROMPT  # what its turn's prompt holds; '' where it makes several turns
+    stops_early: bool = False  # it does not read an answer to its last byte
     server: tuple = ()  # more arguments for the scripted server
 
 
@@ -278,7 +279,7 @@ AGENTS = {
     "py-openai": Agent("", PYTHON, python_sdk("openai_agent.py"), prompt="Run the probe"),
     "py-openai-responses": Agent("", PYTHON, python_sdk("openai_agent.py", "--responses"), prompt="Run the probe"),
     "py-gemini": Agent("", PYTHON, python_sdk("gemini_agent.py"), prompt="Run the probe"),
-    "py-litellm": Agent("", PYTHON, python_sdk("litellm_agent.py"), tools=False, prompt=""),
+    "py-litellm": Agent("", PYTHON, python_sdk("litellm_agent.py"), tools=False, prompt="", stops_early=True),
     "js-anthropic": Agent("", NODE, node_sdk("anthropic_agent.mjs"), prompt="Run the probe"),
     "js-openai": Agent("", NODE, node_sdk("openai_agent.mjs"), prompt="Run the probe"),
     "js-openai-responses": Agent("", NODE, node_sdk("openai_agent.mjs", "--responses"), prompt="Run the probe"),

@@ -44,6 +44,8 @@ def one(name, mode, heron, keep):
         prompt = AGENTS[name].prompt
         if prompt and mode == "exec":
             lenient += ["--one-turn", prompt]
+        if AGENTS[name].stops_early:
+            lenient.append("--client-may-stop")
         check = run([sys.executable, str(HERE.parent / "check_record.py"), "--record", str(directory / "record.jsonl"), "--calls", str(calls),
                      "--json", str(directory / "check.json"), "--turns", "--require-process", *lenient])
         (directory / "check.txt").write_text(check.stdout + check.stderr)
