@@ -8,7 +8,7 @@
 
 mod order;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::mem;
 
 use crate::event::{Close, CloseHow, ConnId, Direction, Event, Nanos, Open, Transport};
@@ -67,6 +67,7 @@ pub struct Stage {
     holding: HashSet<ConnId>,
     /// Connections that ended with the last event; they are known until the next one.
     ended: Vec<ConnId>,
+    past: Past,
     counters: Counters,
     http_counters: http::Counters,
 }
@@ -79,6 +80,30 @@ struct Conn {
     /// Its place in `Stage::quiet`.
     turn: (Nanos, u64),
     over: bool,
+    /// It was over because it was quiet, not because it ended.
+    given_up: bool,
+}
+
+/// Connections that are over: their late bytes begin nothing, and one that was given up too early goes on where it was.
+#[derive(Debug, Default)]
+struct Past {
+    /// The number of the next exchange; `None` when the connection ended of itself.
+    next_seq: HashMap<ConnId, Option<u32>>,
+    /// Oldest first.
+    order: VecDeque<ConnId>,
+}
+
+impl Past {
+    fn remember(&mut self, id: ConnId, next_seq: Option<u32>, max: usize) {
+        if self.next_seq.insert(id, next_seq).is_none() {
+            self.order.push_back(id);
+        }
+        if self.order.len() > max
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.next_seq.remove(&oldest);
+        }
+    }
 }
 
 #[derive(Clone, Copy, Default, Debug)]
@@ -102,6 +127,7 @@ impl Stage {
             next_turn: 0,
             holding: HashSet::new(),
             ended: Vec::new(),
+            past: Past::default(),
             counters: Counters::default(),
             http_counters: http::Counters::default(),
         }
@@ -175,13 +201,18 @@ impl Stage {
         let turn = self.next_turn(at);
         self.counters.connections += 1;
         self.quiet.insert(turn, id);
-        let http = http::Connection::new(id, open.mid_stream);
+        let first_seq = self.past.next_seq.get(&id).copied().flatten().unwrap_or(0);
+        let http = http::Connection::resumed(id, open.mid_stream, first_seq);
         let info = ConnInfo { open, client: None };
-        self.conns.insert(id, Conn { info, http, orders: Default::default(), turn, over: false });
+        self.conns.insert(id, Conn { info, http, orders: Default::default(), turn, over: false, given_up: false });
     }
 
     fn place(&mut self, id: ConnId, direction: Direction, at: Nanos, offset: u64, piece: Piece, out: &mut Vec<Part>) {
         if !self.conns.contains_key(&id) {
+            if self.past.next_seq.get(&id) == Some(&None) {
+                self.counters.after_end_bytes += piece.len();
+                return;
+            }
             // A tape cut at its beginning, or a connection given up: it goes on as one met in the middle.
             self.counters.unopened += 1;
             let transport = Transport::Plain;
@@ -257,6 +288,7 @@ impl Stage {
         conn.http.close(None, at, how, &mut output);
         conn.info.client = conn.http.client();
         conn.over = true;
+        conn.given_up = how == CloseHow::Idle;
         self.quiet.remove(&conn.turn);
         self.holding.remove(&id);
         self.ended.push(id);
@@ -303,6 +335,8 @@ impl Stage {
     }
 
     fn forget(&mut self, id: ConnId) {
-        self.conns.remove(&id);
+        let Some(conn) = self.conns.remove(&id) else { return };
+        let next_seq = conn.given_up.then(|| conn.http.next_seq());
+        self.past.remember(id, next_seq, self.bounds.max_connections);
     }
 }

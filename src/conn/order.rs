@@ -65,7 +65,7 @@ impl Order {
         if let Piece::Data(bytes) = &piece {
             self.waiting_bytes += bytes.len();
         }
-        let offset = offset + seen;
+        let offset = offset.saturating_add(seen);
         let place = self.waiting.iter().rposition(|waiting| waiting.offset <= offset).map_or(0, |at| at + 1);
         self.waiting.insert(place, Waiting { offset, at, piece });
         duplicate

@@ -42,16 +42,19 @@ struct Upgraded {
     websocket: WebSocket,
     /// Until its end was handed on.
     exchange: Option<Exchange>,
+    next_seq: u32,
 }
 
 /// What is kept while the protocol is not known.
 #[derive(Debug)]
 struct Unknown {
     tails: [Tail; 2],
-    /// Bytes were passed over, or may have gone before.
-    mid_stream: bool,
+    /// Why bytes may have gone before those seen, where they may: met in the middle, or a hole.
+    unseen: Option<Flaw>,
     /// How many bytes were passed over.
     passed: u64,
+    /// The number of the first exchange.
+    first_seq: u32,
 }
 
 #[derive(Debug, Default)]
@@ -73,8 +76,24 @@ pub struct Output<'a> {
 impl Connection {
     /// A decoder of connection `conn`. `mid_stream` says that bytes may have gone before.
     pub fn new(conn: ConnId, mid_stream: bool) -> Connection {
-        let unknown = Unknown { tails: Default::default(), mid_stream, passed: 0 };
+        Connection::resumed(conn, mid_stream, 0)
+    }
+
+    /// A decoder of a connection that was given up and goes on, whose exchanges are numbered from `first_seq` on.
+    pub fn resumed(conn: ConnId, mid_stream: bool, first_seq: u32) -> Connection {
+        let unseen = mid_stream.then_some(Flaw::MidStream);
+        let unknown = Unknown { tails: Default::default(), unseen, passed: 0, first_seq };
         Connection { conn, client: None, spoken: Spoken::Unknown(Box::new(unknown)) }
+    }
+
+    /// The number that the next exchange would get.
+    pub fn next_seq(&self) -> u32 {
+        match &self.spoken {
+            Spoken::Unknown(unknown) => unknown.first_seq,
+            Spoken::Http1(h1) => h1.next_seq(),
+            Spoken::Http2(h2) => h2.next_seq(),
+            Spoken::WebSocket(upgraded) => upgraded.next_seq,
+        }
     }
 
     /// The direction that carries requests, once it is known.
@@ -99,12 +118,12 @@ impl Connection {
         let side = self.side(direction);
         let sink = &mut self.sink(at, out);
         sink.counters.gaps += 1;
-        sink.counters.gap_bytes += len;
+        sink.counters.gap_bytes = sink.counters.gap_bytes.saturating_add(len);
         match &mut self.spoken {
             Spoken::Unknown(unknown) => {
                 let tail = std::mem::take(&mut unknown.tails[direction.index()]);
                 sink.counters.skipped_bytes += tail.bytes.len() as u64;
-                unknown.mid_stream = true;
+                unknown.unseen.get_or_insert(Flaw::Gap);
             }
             Spoken::Http1(h1) => h1.gap(side, len, sink),
             Spoken::Http2(h2) => h2.gap(side, len, sink),
@@ -187,7 +206,11 @@ impl Connection {
         self.spoken = match switch.to {
             SwitchTo::WebSocket => {
                 let websocket = WebSocket::new(&switch.headers);
-                Spoken::WebSocket(Box::new(Upgraded { websocket, exchange: Some(switch.exchange) }))
+                Spoken::WebSocket(Box::new(Upgraded {
+                    websocket,
+                    exchange: Some(switch.exchange),
+                    next_seq: switch.next_seq,
+                }))
             }
             SwitchTo::Http2 => Spoken::Http2(Box::new(H2::after_upgrade(switch.exchange, switch.next_seq, sink))),
         };
@@ -218,11 +241,13 @@ impl Connection {
             Recognised::Protocol { at, side, protocol } => {
                 let side = side.unwrap_or(if direction == Direction::Sent { Side::Request } else { Side::Response });
                 let client = if side == Side::Request { direction } else { direction.opposite() };
-                let mid_stream = unknown.mid_stream || at > 0;
+                if at > 0 {
+                    unknown.unseen.get_or_insert(Flaw::MidStream);
+                }
                 let other = std::mem::take(&mut unknown.tails[direction.opposite().index()]);
                 sink.counters.skipped_bytes += at as u64;
                 self.client = Some(client);
-                self.spoken = Spoken::begin(protocol, mid_stream, side, sink);
+                self.spoken = unknown.become_known(protocol, side, sink);
                 let new_at = sink.at;
                 let old = tail.bytes.slice(at.min(tail.bytes.len())..);
                 let new = bytes.slice(at.saturating_sub(tail.bytes.len())..);
@@ -240,26 +265,12 @@ impl Connection {
             }
             Recognised::Nothing { keep, begins } => {
                 let passed = joined.len().saturating_sub(keep);
-                unknown.mid_stream |= !begins;
+                if !begins {
+                    unknown.unseen.get_or_insert(Flaw::MidStream);
+                }
                 unknown.passed += passed as u64;
                 sink.counters.skipped_bytes += passed as u64;
                 unknown.tails[direction.index()] = Tail { bytes: joined.slice(passed..), at: sink.at };
-            }
-        }
-    }
-}
-
-impl Spoken {
-    fn begin(protocol: Protocol, mid_stream: bool, found: Side, sink: &mut Sink<'_>) -> Spoken {
-        match protocol {
-            Protocol::Http1 => Spoken::Http1(Box::new(H1::new(mid_stream))),
-            Protocol::Http2 if mid_stream => Spoken::Http2(Box::new(H2::met_in_the_middle(found))),
-            Protocol::Http2 => Spoken::Http2(Box::new(H2::new())),
-            Protocol::WebSocket => {
-                let mut exchange = Exchange::begin_without_request(0, Protocol::WebSocket, sink.at, sink);
-                exchange.flaw(Flaw::MidStream, sink);
-                let websocket = WebSocket::met_in_the_middle();
-                Spoken::WebSocket(Box::new(Upgraded { websocket, exchange: Some(exchange) }))
             }
         }
     }
@@ -300,6 +311,25 @@ enum Recognised {
 }
 
 impl Unknown {
+    fn become_known(&self, protocol: Protocol, found: Side, sink: &mut Sink<'_>) -> Spoken {
+        let first_seq = self.first_seq;
+        match (protocol, self.unseen) {
+            (Protocol::Http1, unseen) => Spoken::Http1(Box::new(H1::new(unseen, first_seq))),
+            (Protocol::Http2, None) => Spoken::Http2(Box::new(H2::new(first_seq))),
+            (Protocol::Http2, Some(unseen)) => Spoken::Http2(Box::new(H2::met_in_the_middle(unseen, found, first_seq))),
+            (Protocol::WebSocket, unseen) => {
+                let mut exchange = Exchange::begin_without_request(first_seq, Protocol::WebSocket, sink.at, sink);
+                exchange.flaw(unseen.unwrap_or(Flaw::MidStream), sink);
+                let websocket = WebSocket::met_in_the_middle();
+                Spoken::WebSocket(Box::new(Upgraded {
+                    websocket,
+                    exchange: Some(exchange),
+                    next_seq: first_seq.wrapping_add(1),
+                }))
+            }
+        }
+    }
+
     /// What `joined` (kept bytes and the new ones, `piece`) is.
     fn recognise(&self, joined: &[u8], piece: &[u8], bounds: &Bounds) -> Recognised {
         let mut undecided = false;
@@ -310,7 +340,7 @@ impl Unknown {
                 Begins::No => {}
             }
         }
-        match h2::recognise(joined, !self.mid_stream, self.passed < MAX_SEARCHED) {
+        match h2::recognise(joined, self.unseen.is_none(), self.passed < MAX_SEARCHED) {
             h2::Recognised::Frames { at, side } => {
                 return Recognised::Protocol { at, side, protocol: Protocol::Http2 };
             }
@@ -325,7 +355,7 @@ impl Unknown {
         {
             return Recognised::Protocol { at, side: Some(side), protocol: Protocol::Http1 };
         }
-        if self.mid_stream {
+        if self.unseen.is_some() {
             // Frames begin with a piece of data: senders write them whole.
             let at = joined.len() - piece.len();
             for (masked, side) in [(true, Side::Request), (false, Side::Response)] {

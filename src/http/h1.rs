@@ -12,7 +12,7 @@
 //!   last answer is complete: when the next request comes and only placeholders wait, their answers will not come, and
 //!   they go.
 //! - **A lost response.** After a hole in the responses that may hide a response's beginning, the next response answers
-//!   the newest request that waits (with pipelining this may be wrong, and all of them carry the flaw), and the older
+//!   the newest request that waits, a lost one included (with pipelining this may be wrong, and all of them carry the flaw), and the older
 //!   ones are given up; so are they when the next request comes.
 
 use std::collections::VecDeque;
@@ -40,8 +40,8 @@ pub(super) struct H1 {
     held_responses: Held,
     /// No request can have been missed so far.
     whole: bool,
-    /// The connection was met in the middle, and no request was seen since.
-    mid_stream: bool,
+    /// Why requests may have gone before those seen, until the first one is seen.
+    unseen: Option<Flaw>,
     /// A response's beginning may have been lost since the last response.
     answer_lost: bool,
     /// The headers of the response that switches the protocol, until [`H1::switch`] takes them.
@@ -133,21 +133,26 @@ impl Waiter {
 }
 
 impl H1 {
-    pub fn new(mid_stream: bool) -> H1 {
-        let reader = if mid_stream { Reader::seeking } else { Reader::new };
+    /// `first_seq` is the number of the first exchange.
+    pub fn new(unseen: Option<Flaw>, first_seq: u32) -> H1 {
+        let reader = if unseen.is_some() { Reader::seeking } else { Reader::new };
         H1 {
             requests: reader(Side::Request),
             responses: reader(Side::Response),
             queue: VecDeque::new(),
-            next_seq: 0,
+            next_seq: first_seq,
             paused: false,
             held_requests: Held::default(),
             held_responses: Held::default(),
-            whole: !mid_stream,
-            mid_stream,
+            whole: unseen.is_none(),
+            unseen,
             answer_lost: false,
             switch_headers: Vec::new(),
         }
+    }
+
+    pub fn next_seq(&self) -> u32 {
+        self.next_seq
     }
 
     /// Takes bytes of one side. `Some` when the connection speaks something else from here on.
@@ -207,7 +212,11 @@ impl H1 {
             self.requests.retire();
         }
         for waiter in std::mem::take(&mut self.queue) {
-            let Some(exchange) = waiter.exchange else { continue };
+            let answer_lost = self.answer_lost && waiter.awaits_response();
+            let Some(mut exchange) = waiter.exchange else { continue };
+            if answer_lost {
+                exchange.flaw(Flaw::Gap, sink);
+            }
             let request_goes_on = side.is_some() && exchange.progress(Side::Response) == Progress::Done;
             if request_goes_on {
                 self.queue.push_back(Waiter { exchange: Some(exchange), ..waiter });
@@ -247,7 +256,7 @@ impl H1 {
                     Some(exchange) => exchange.flaw(flaw, sink),
                     None => {
                         sink.counters.malformed += 1;
-                        self.lose_request();
+                        self.lose_request(sink);
                     }
                 },
             }
@@ -294,7 +303,7 @@ impl H1 {
         self.requests.expect_body(body);
         let expects_continue = expects_continue && body != Framing::Length(0);
         self.queue.push_back(Waiter { exchange: Some(exchange), kind, expects_continue });
-        self.mid_stream = false;
+        self.unseen = None;
         if self.queue.len() > sink.bounds.max_waiting {
             self.give_up_oldest(sink);
         }
@@ -313,6 +322,10 @@ impl H1 {
                 Progress::Open => answering_lost && waiter.progress(Side::Request) == Progress::Done,
                 Progress::Done => false,
             };
+            if over && waiter.progress(Side::Response) == Progress::Open {
+                // Whatever still comes of it is not looked at; the next head is looked for.
+                self.responses.expect_anything();
+            }
             match waiter.exchange {
                 Some(exchange) if over => exchange.end_lost(sink),
                 None if over => {}
@@ -354,12 +367,16 @@ impl H1 {
             self.end_request(sink);
         }
         if head_lost {
-            self.lose_request();
+            self.lose_request(sink);
         }
     }
 
-    fn lose_request(&mut self) {
+    fn lose_request(&mut self, sink: &mut Sink<'_>) {
         self.whole = false;
+        // The lost request says of those before it what a seen one says.
+        if self.answer_lost {
+            self.settle_before_request(sink);
+        }
         let placeholder = self.queue.back().is_some_and(|waiter| waiter.exchange.is_none());
         if !placeholder {
             self.queue.push_back(Waiter { exchange: None, kind: Kind::Usual, expects_continue: false });
@@ -497,7 +514,7 @@ impl H1 {
     /// Which exchange in the queue a response that begins now answers; makes one when its request was not seen.
     fn choose(&mut self, first_byte: Nanos, sink: &mut Sink<'_>) -> usize {
         if std::mem::take(&mut self.answer_lost) {
-            let newest = self.queue.iter().rposition(|waiter| waiter.awaits_response() && waiter.exchange.is_some());
+            let newest = self.queue.iter().rposition(Waiter::awaits_response);
             let mut left = newest.unwrap_or(0);
             while left > 0 {
                 left -= 1;
@@ -516,8 +533,8 @@ impl H1 {
             return at;
         }
         let mut exchange = Exchange::begin_without_request(self.take_seq(), Protocol::Http1, first_byte, sink);
-        if self.mid_stream {
-            exchange.flaw(Flaw::MidStream, sink);
+        if let Some(unseen) = self.unseen {
+            exchange.flaw(unseen, sink);
         } else if at.is_some() {
             exchange.flaw(Flaw::Gap, sink);
         }
@@ -548,7 +565,7 @@ impl H1 {
             exchange.end_half(Side::Response, sink);
         }
         self.sweep(sink);
-        if self.queue.is_empty() && self.requests.is_idle() && !self.requests.is_lost() && !self.mid_stream {
+        if self.queue.is_empty() && self.requests.is_idle() && !self.requests.is_lost() && self.unseen.is_none() {
             self.whole = true;
         }
     }

@@ -86,7 +86,7 @@ fn last(stream: u32, text: &str) -> Vec<u8> {
 }
 
 /// Three calls, the second and third at once.
-fn three_calls() -> Vec<Step> {
+pub fn three_calls() -> Vec<Step> {
     let (mut client, mut server) = (Peer::new(), Peer::new());
     vec![
         sent(start()),

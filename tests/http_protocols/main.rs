@@ -1,6 +1,8 @@
 //! The stages `conn` and `http` over whole connections: events in, exchanges out.
 #![allow(clippy::unwrap_used)]
 
+mod connections;
+mod hostile;
 mod http1;
 mod http2;
 mod streaming;

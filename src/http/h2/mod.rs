@@ -50,8 +50,10 @@ pub(super) struct H2 {
     /// The largest stream that the client began.
     newest: u32,
     next_seq: u32,
-    /// Streams may have begun before the first byte seen.
-    mid_stream: bool,
+    /// Why streams may have begun before the first byte seen, where they may.
+    unseen: Option<Flaw>,
+    /// A request's headers were seen.
+    request_seen: bool,
     /// Every request was seen so far.
     whole: bool,
     /// A header block has told who is the client.
@@ -171,28 +173,29 @@ fn find_frames(bytes: &[u8], known: impl Fn(u32) -> bool) -> Option<usize> {
 
 impl H2 {
     /// A connection seen from its beginning.
-    pub fn new() -> H2 {
-        H2::with(Dir::new(State::Preface(0), false), Dir::new(State::ExpectFrame, false), false)
+    pub fn new(first_seq: u32) -> H2 {
+        H2::with(Dir::new(State::Preface(0), false), Dir::new(State::ExpectFrame, false), None, first_seq)
     }
 
     /// A connection met in the middle. Frames were found in the bytes of `found`; in the other direction they are still
     /// to be found.
-    pub fn met_in_the_middle(found: Side) -> H2 {
+    pub fn met_in_the_middle(unseen: Flaw, found: Side, first_seq: u32) -> H2 {
         let dir = |side| Dir::new(if side == found { State::ExpectFrame } else { State::Seek }, true);
-        H2::with(dir(Side::Request), dir(Side::Response), true)
+        H2::with(dir(Side::Request), dir(Side::Response), Some(unseen), first_seq)
     }
 
-    fn with(requests: Dir, responses: Dir, mid_stream: bool) -> H2 {
+    fn with(requests: Dir, responses: Dir, unseen: Option<Flaw>, next_seq: u32) -> H2 {
         H2 {
             requests,
             responses,
             streams: BTreeMap::new(),
             closed: VecDeque::new(),
             newest: 0,
-            next_seq: 0,
-            mid_stream,
-            whole: !mid_stream,
-            roles_known: !mid_stream,
+            next_seq,
+            unseen,
+            request_seen: false,
+            whole: unseen.is_none(),
+            roles_known: unseen.is_none(),
             swapped: false,
             held_responses: Held::default(),
         }
@@ -200,11 +203,14 @@ impl H2 {
 
     /// After `Upgrade: h2c`: the request is stream 1.
     pub fn after_upgrade(exchange: Exchange, next_seq: u32, sink: &Sink<'_>) -> H2 {
-        let mut h2 = H2::new();
+        let mut h2 = H2::new(next_seq);
         h2.streams.insert(1, Stream::new(exchange, false, sink.at));
         h2.newest = 1;
-        h2.next_seq = next_seq;
         h2
+    }
+
+    pub fn next_seq(&self) -> u32 {
+        self.next_seq
     }
 
     /// True once when it turned out that the client is the other end.
@@ -364,7 +370,7 @@ impl H2 {
         let continues = dir.block.as_ref().map(|block| block.stream);
         let head = frame::read(&head_bytes, sink.bounds.max_frame_bytes).filter(|head| match continues {
             Some(stream) => head.kind == Kind::Continuation && head.stream == stream,
-            None => head.kind != Kind::Continuation || self.mid_stream || !self.whole,
+            None => head.kind != Kind::Continuation || !self.whole,
         });
         let Some(head) = head else {
             sink.counters.malformed += 1;
@@ -556,6 +562,7 @@ impl H2 {
         let (head, websocket) = fields.into_request(sink.at);
         let seq = self.take_seq();
         let exchange = Exchange::begin(seq, head, sink);
+        self.request_seen = true;
         self.newest = self.newest.max(block.stream);
         self.insert(block.stream, Stream::new(exchange, websocket, sink.at), sink);
     }
@@ -576,7 +583,8 @@ impl H2 {
                 Side::Request => Exchange::begin(seq, stream::empty_request(sink.at), sink),
                 Side::Response => Exchange::begin_without_request(seq, Protocol::Http2, sink.at, sink),
             };
-            exchange.flaw(if id > self.newest && !self.mid_stream { Flaw::Gap } else { Flaw::MidStream }, sink);
+            let lost = id > self.newest && self.request_seen;
+            exchange.flaw(self.unseen.filter(|_| !lost).unwrap_or(Flaw::Gap), sink);
             self.newest = self.newest.max(id);
             self.insert(id, Stream::new(exchange, false, sink.at), sink);
         }
