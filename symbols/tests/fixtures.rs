@@ -49,6 +49,26 @@ fn stripped_boringssl_is_found_by_behaviour_and_string() {
 }
 
 #[test]
+fn the_compressed_symbol_table_names_functions() {
+    let mut fixture = Fixture::read("boringssl-curl_cffi-0.17.0");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../testdata/elf/debugdata.xz");
+    fixture.constants = vec![(0x1000, std::fs::read(path).unwrap(), Some(".gnu_debugdata"))];
+    let analysis = analyse(&fixture.elf());
+    let tls = library(&analysis, Library::BoringSsl);
+    assert_eq!(tls.confidence, Confidence::Exact);
+    assert_eq!(addresses(tls, Role::Read), [fixture.expected("read")]);
+    assert_eq!(addresses(tls, Role::Write), [fixture.expected("write")]);
+    assert!(tls.functions.iter().all(|f| f.how == [How::DebugData]));
+
+    // Damaged, it is as if it were not there.
+    for at in 0..fixture.constants[0].1.len() {
+        let mut damaged = fixture.clone();
+        damaged.constants[0].1[at] ^= 0x55;
+        assert_eq!(library(&analyse(&damaged.elf()), Library::BoringSsl).role(Role::Write).count(), 1);
+    }
+}
+
+#[test]
 fn a_peek_is_not_taken_for_a_read() {
     let fixture = Fixture::read("boringssl-curl_cffi-0.17.0");
     let analysis = analyse(&fixture.elf());

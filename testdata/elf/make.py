@@ -6,6 +6,7 @@
 A fixture is text: where its bytes come from, pieces of code and constants at their addresses, what the
 unwind table says, and what must be found. symbols/tests/fixtures.rs builds a small ELF file around it.
 """
+import lzma
 import pathlib
 import re
 import struct
@@ -125,7 +126,26 @@ def pieces(root, name, path, source, expect, length=0xA0, strings=()):
     write(name, source, elf, ranges, list(strings), expect)
 
 
+def debugdata():
+    """An ELF file that has nothing but a .symtab, compressed, as `.gnu_debugdata` has it: names for two functions of
+    boringssl-curl_cffi-0.17.0.txt."""
+    names = b"\0SSL_read\0SSL_write\0other\0"
+    symbols = bytes(24)
+    for name, address in ((1, 0x2D5AC0), (10, 0x2D5ED0), (20, 0x1000)):
+        symbols += struct.pack("<IBBHQQ", name, 0x12, 0, 1, address, 0x80)
+    sections = b"\0.symtab\0.strtab\0"
+    at = 64
+    blobs, heads = b"", [bytes(64)]
+    for name, kind, blob, link, entry in ((1, 2, symbols, 2, 24), (9, 3, names, 0, 0), (9, 3, sections, 0, 0)):
+        heads.append(struct.pack("<IIQQQQIIQQ", name, kind, 0, 0, at + len(blobs), len(blob), link, 0, 1, entry))
+        blobs += blob
+    head = b"\x7fELF\2\1\1" + bytes(9)
+    head += struct.pack("<HHIQQQIHHHHHH", 3, 62, 1, 0, 0, at + len(blobs), 0, 64, 56, 0, 64, len(heads), 3)
+    (HERE / "debugdata.xz").write_bytes(lzma.compress(head + blobs + b"".join(heads), check=lzma.CHECK_CRC32))
+
+
 def main(root):
+    debugdata()
     npm = "npm @oven/bun-linux-x64"
     boringssl(root, "boringssl-bun-1.1.45", "bun-1.1.45/package/bin/bun", f"{npm} 1.1.45", 0x5C04FE0, 0x5C05CC0)
     boringssl(root, "boringssl-bun-1.3.14", "bun-1.3.14/package/bin/bun", f"{npm} 1.3.14", 0x3E627C0, 0x3E62B50)
