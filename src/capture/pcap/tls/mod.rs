@@ -4,6 +4,7 @@
 //! only described: server name, times, sizes. Lost packets cost the records they were part of and nothing more.
 
 mod cipher;
+mod half;
 mod handshake;
 mod keylog;
 mod session;
