@@ -28,7 +28,7 @@ pub(super) fn why(call: &Call) -> Option<Why> {
     if !call.operation.is_conversation() {
         return Some(Why::Operation);
     }
-    if is_probe(call) {
+    if is_probe(call) || is_empty_get(call) {
         return Some(Why::Probe);
     }
     let ask = last_user_text(call);
@@ -62,6 +62,11 @@ fn is_probe(call: &Call) -> bool {
         .or_else(|| nested("generation_config", "max_output_tokens"))
         .or_else(|| nested("options", "num_predict"));
     limit == Some(1) || call.parameters.get("generate") == Some(&Value::Bool(false))
+}
+
+/// A WebSocket that was refused, a look at what is there: it asks nothing.
+fn is_empty_get(call: &Call) -> bool {
+    call.method == "GET" && call.messages.is_empty() && call.output.is_empty()
 }
 
 /// True for instructions to give a conversation its title.

@@ -10,7 +10,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use crate::event::{ConnId, Nanos, ProcId};
-use crate::wire::{Call, CallId, Content, Role};
+use crate::wire::{Call, CallId, Content, Role, WireApi};
 
 use super::chain::{Digest, DigestMap, Fold, Folds, Position, Speaker, words_digest};
 use super::{SessionId, TurnId};
@@ -52,6 +52,8 @@ pub(super) struct Node {
     pub children: u32,
     /// True when it has no usable answer (failed, aborted, cut).
     pub unanswered: bool,
+    /// The API it speaks.
+    pub api: WireApi,
     /// Who.
     pub who: Who,
     /// The server, as far as known.
@@ -294,8 +296,13 @@ impl Graph {
 
     fn find_retried(&self, probe: &Probe<'_>, position: &Position, ids: &[NodeId]) -> Option<Found> {
         let started = probe.call.times.request_first;
+        // A first request is little to go by; deeper in a conversation a retry may go to another vendor.
+        let deep = probe.positions.iter().rev().any(|position| position.speaker == Speaker::Model);
         let node = self.best_where(ids, probe.who, Some(position.folds.strict), |node| {
-            node.unanswered && node.who.may_be(probe.who) && started.since(node.ended) <= RETRY_WITHIN
+            node.unanswered
+                && node.who.may_be(probe.who)
+                && started.since(node.ended) <= RETRY_WITHIN
+                && (deep || node.api == probe.call.wire_api)
         })?;
         Some(Found { node, relation: Relation::Retries, tail: probe.base + position.next })
     }

@@ -145,6 +145,14 @@ const SUMMARY_PREFIXES: &[&str] = &[
     "I spoke to you previously about a number of things",
 ];
 
+/// What agents append to the last user message, and leave out when it has become history.
+const APPENDED: &[&str] = &[
+    "\n\n# *SEARCH/REPLACE block* Rules:",
+    "\n\n# File editing rules:",
+    "\n\nTo suggest changes to a file you MUST return the entire content of the updated file.",
+    "\n\nOnly use this *SEARCH/REPLACE block* format",
+];
+
 /// What kind of thing a user text is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Kind {
@@ -173,7 +181,7 @@ pub(super) struct Reading {
 
 /// Reads one text part of a user message.
 pub(super) fn read(text: &str) -> Reading {
-    let text = text.trim();
+    let text = without_stamp(without_appended(text.trim()));
     if let Some(kind) = kind_by_prefix(text) {
         return Reading { kind, words: text.to_owned() };
     }
@@ -191,6 +199,21 @@ pub(super) fn read(text: &str) -> Reading {
         Kind::Prompt
     };
     Reading { kind, words: words.to_owned() }
+}
+
+fn without_appended(text: &str) -> &str {
+    let end = APPENDED.iter().filter_map(|mark| text.find(mark)).min().unwrap_or(text.len());
+    text.get(..end).unwrap_or(text)
+}
+
+/// Cuts `[Sat 2026-11-28 13:56 UTC] ` off.
+fn without_stamp(text: &str) -> &str {
+    let Some((stamp, rest)) = text.strip_prefix('[').and_then(|inner| inner.split_once("] ")) else { return text };
+    let day = stamp.get(..4).is_some_and(|day| ["Mon ", "Tue ", "Wed ", "Thu ", "Fri ", "Sat ", "Sun "].contains(&day));
+    let date = stamp.get(4..14).is_some_and(|date| {
+        date.bytes().enumerate().all(|(at, b)| if at == 4 || at == 7 { b == b'-' } else { b.is_ascii_digit() })
+    });
+    if day && date && stamp.len() < 40 { rest.trim_start() } else { text }
 }
 
 /// True when a tool result's text says that a person stopped or refused the tool.
@@ -375,6 +398,13 @@ mod tests {
     fn prompt_encoded_tool_results_are_tool_text() {
         assert_eq!(read("[read_file for 'a.rs'] Result:\nfn main() {}").kind, Kind::ToolText);
         assert_eq!(read("[bug 12] why is it slow?").kind, Kind::Prompt);
+    }
+
+    #[test]
+    fn stamps_and_appended_rules_are_no_words_of_the_person() {
+        assert_eq!(read("[Sat 2026-11-28 13:56 UTC] run it").words, "run it");
+        assert_eq!(read("[Sat] run it").words, "[Sat] run it");
+        assert_eq!(read("run it\n\n# *SEARCH/REPLACE block* Rules:\n\nEvery block must").words, "run it");
     }
 
     #[test]

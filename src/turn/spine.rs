@@ -222,7 +222,7 @@ mod tests {
 
     #[test]
     fn spines_are_bounded() {
-        let mut memo = Memo::new(100);
+        let mut memo = Memo::new(10_000);
         let whole = history(1_000);
         for n in 0..300u16 {
             let mut messages = whole.clone();

@@ -458,6 +458,7 @@ impl Stage {
             parent: place.and_then(|place| place.found).map(|found| found.node),
             children: 0,
             unanswered: failure(call).is_some() || main.is_none(),
+            api: call.wire_api,
             who: Who::of(call),
             server: server_of(call),
             client: client_of(call),

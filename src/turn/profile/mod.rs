@@ -85,11 +85,15 @@ fn find_product(user_agent: &str, name: &str) -> Option<usize> {
     None
 }
 
-/// `/1.2.3 (x)` -> `1.2.3`.
+/// What follows a product's name: `/1.2.3 (x)`, `-tui/1.2.3/model`, ` 1.2.3` -> `1.2.3`.
 fn version_in(rest: &str) -> Option<String> {
-    let rest = rest.trim_start_matches(['/', ' ', 'v', '(', '-', '@']);
-    let version: String = rest.chars().take_while(|c| c.is_ascii_alphanumeric() || ".-+_".contains(*c)).collect();
-    version.starts_with(|c: char| c.is_ascii_digit()).then_some(version)
+    let rest = rest.trim_start_matches([' ', '(', '@']);
+    let word = rest.split([' ', ';', ',', ')']).next().unwrap_or_default();
+    let version = word
+        .split('/')
+        .map(|part| part.trim_start_matches('v'))
+        .find(|part| part.starts_with(|c: char| c.is_ascii_digit()))?;
+    Some(version.chars().take_while(|c| c.is_ascii_alphanumeric() || ".-+_".contains(*c)).collect())
 }
 
 fn by_system(call: &Call) -> Option<Agent> {
@@ -170,6 +174,9 @@ mod tests {
         };
         assert_eq!(version("claude-cli/2.1.329 (external, cli)", "claude-cli").as_deref(), Some("2.1.329"));
         assert_eq!(version("x/1 ai/5.0.1 runtime/node", "ai/").as_deref(), Some("5.0.1"));
+        assert_eq!(version("geminicli-tui/0.61.0/gemini-3 (linux)", "geminicli").as_deref(), Some("0.61.0"));
+        assert_eq!(version("ai-sdk/anthropic/4.0.42 x/9", "ai-sdk/").as_deref(), Some("4.0.42"));
+        assert_eq!(version("copilot (linux) x/9", "copilot"), None);
         assert_eq!(find_product("asyncopenai/python 1.0", "openai/python"), None);
         assert_eq!(find_product("my-codex/1", "codex"), None);
     }
