@@ -67,12 +67,13 @@ enum heron_count {
 };
 
 /* A site's cookie, from the low end: role (8 bits), argument numbers of stream, buffer, length, out (4 bits each, 1 to 6,
- * 0 for none), enum heron_count (4 bits), 4 bits free, then the site's number (32 bits). */
+ * 0 for none), enum heron_count (4 bits), 1 bit for Go's stack convention, 3 bits free, then the site's number (32 bits). */
 #define HERON_COOKIE_STREAM 8
 #define HERON_COOKIE_BUF 12
 #define HERON_COOKIE_LEN 16
 #define HERON_COOKIE_OUT 20
 #define HERON_COOKIE_COUNT 24
+#define HERON_COOKIE_GO_STACK (1u << 28)
 #define HERON_COOKIE_SITE 32
 
 /* Named counters, one slot each in the per-CPU array `counters`. */
@@ -188,6 +189,7 @@ struct heron_watch {
 
 enum heron_watch_flag {
 	HERON_WATCH_STREAMS = 1,	/* it has had streams */
+	HERON_WATCH_GO = 4,	/* it is a Go program with hooks */
 	HERON_WATCH_STRICT = 2,	/* stop it at exec until user space hooked the new image */
 };
 

@@ -12,6 +12,7 @@
 #include "stream.h"
 
 #include "tls.bpf.c"
+#include "go.bpf.c"
 #include "proc.bpf.c"
 #include "sock.bpf.c"
 

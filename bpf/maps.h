@@ -119,6 +119,29 @@ struct {
 	__type(value, struct thread);
 } threads SEC(".maps");
 
+/* A Go call under way, by goroutine: it may begin on one thread and end on another. */
+struct go_key {
+	__u64 g;
+	__u32 tgid;
+	__u32 pad;
+};
+
+struct go_call {
+	__u64 stream;
+	__u64 buf;
+	__u64 len;
+	__u64 cookie;
+	__u64 sock;
+	struct heron_addr addr;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct go_key);
+	__type(value, struct go_call);
+} go_calls SEC(".maps");
+
 /* One zeroed value: too large for the stack. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

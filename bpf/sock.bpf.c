@@ -171,15 +171,39 @@ static __always_inline struct heron_stream *new_socket(struct thread *th, struct
 	return st;
 }
 
+/* Inside a Go TLS call: the goroutine's register survives into the system call. */
+static __always_inline bool go_sock(struct sock *sk, __u32 tgid)
+{
+	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
+	struct go_key key = { .tgid = tgid };
+	struct go_call *call;
+
+#if defined(__TARGET_ARCH_x86)
+	key.g = regs->r14;
+#else
+	key.g = regs->regs[28];
+#endif
+	call = bpf_map_lookup_elem(&go_calls, &key);
+	if (!call)
+		return false;
+	if (call->sock != (__u64)sk && read_addr(sk, &call->addr))
+		call->sock = (__u64)sk;
+	return true;
+}
+
 static __always_inline void sock_moved(struct sock *sk, int ret, int flags, __u32 direction)
 {
 	__u64 id = bpf_get_current_pid_tgid();
 	struct heron_stream_key *key;
 	struct vec_loop loop = {};
 	struct heron_stream *st;
+	struct heron_watch *w;
 	struct thread *th;
 
-	if (ret <= 0 || (flags & MSG_PEEK) || !watched(id >> 32) || sk->sk_type != SOCK_STREAM)
+	if (ret <= 0 || (flags & MSG_PEEK))
+		return;
+	w = watched(id >> 32);
+	if (!w || sk->sk_type != SOCK_STREAM)
 		return;
 	th = thread_of(id, true);
 	if (!th)
@@ -189,6 +213,8 @@ static __always_inline void sock_moved(struct sock *sk, int ret, int flags, __u3
 			th->sock = (__u64)sk;
 		return;
 	}
+	if ((w->flags & HERON_WATCH_GO) && go_sock(sk, id >> 32))
+		return;
 	key = &loop.key;
 	key->stream = (__u64)sk;
 	key->tgid = id >> 32;

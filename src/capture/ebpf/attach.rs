@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::image::{FileId, Image, Images};
+use super::image::{FileId, Hook, Image, Images, Pair};
 use super::link::{self, Moment, Place};
 use super::needs::{self, Program};
 use crate::proc;
@@ -58,13 +58,22 @@ pub enum Order {
     },
 }
 
-/// The loaded programs, by descriptor.
+/// A pair of loaded programs, by descriptor.
 #[derive(Debug)]
-pub struct Programs {
+pub struct ProgramPair {
     /// At entry.
     pub enter: OwnedFd,
     /// At return.
     pub leave: OwnedFd,
+}
+
+/// The loaded programs.
+#[derive(Debug)]
+pub struct Programs {
+    /// For the C convention.
+    pub c: ProgramPair,
+    /// For Go.
+    pub go: ProgramPair,
 }
 
 /// One hooked function of one image: what a site number means.
@@ -305,7 +314,7 @@ impl Hooks {
         let own = Some(std::process::id());
         if let Some(place) = place
             && let Ok(link) =
-                link::uprobes(self.programs.enter.as_fd(), image.file.as_fd(), &[place], Moment::Entry, own)
+                link::uprobes(self.programs.c.enter.as_fd(), image.file.as_fd(), &[place], Moment::Entry, own)
         {
             self.detacher.detach(Links { _links: vec![link], row: 0 });
         }
@@ -401,23 +410,23 @@ impl Hooks {
 
     fn set(&self, image: &Image, row: usize, pid: Option<u32>) -> io::Result<Vec<OwnedFd>> {
         let first = board(&self.shared).rows.get(row).map_or(0, |row| row.sites.start);
-        let place = |(site, offset, cookie): (u32, u64, u64)| Place { offset, cookie: cookie | u64::from(site) << 32 };
-        let numbered = || (first..).zip(&image.hooks);
-        let mut entries: Vec<Place> = numbered().map(|(site, hook)| place((site, hook.entry, hook.cookie))).collect();
-        let mut leaves: Vec<Place> =
-            numbered().filter_map(|(site, hook)| Some(place((site, hook.leave?, hook.cookie)))).collect();
-        // Two names of one function are one place.
-        entries.sort_by_key(|place| place.offset);
-        entries.dedup_by_key(|place| place.offset);
-        leaves.sort_by_key(|place| place.offset);
-        leaves.dedup_by_key(|place| place.offset);
-        let file = image.file.as_fd();
-        // Returns first: an entry without its return would leave a frame behind.
-        let mut links = Vec::with_capacity(2);
-        if !leaves.is_empty() {
-            links.push(link::uprobes(self.programs.leave.as_fd(), file, &leaves, Moment::Return, pid)?);
+        let mut links = Vec::new();
+        for (pair, programs) in [(Pair::C, &self.programs.c), (Pair::Go, &self.programs.go)] {
+            let hooks = || (first..).zip(&image.hooks).filter(|(_, hook)| hook.pair == pair);
+            let cookie = |site: u32, hook: &Hook| hook.cookie | u64::from(site) << 32;
+            let place = |site, hook: &Hook, offset| Place { offset, cookie: cookie(site, hook) };
+            let entries = hooks().map(|(site, hook)| place(site, hook, hook.entry));
+            let leaves = hooks().flat_map(|(site, hook)| hook.leaves.iter().map(move |at| place(site, hook, *at)));
+            // Returns first: an entry without its return would leave a frame behind.
+            let moment = if pair == Pair::C { Moment::Return } else { Moment::Entry };
+            let ways =
+                [(&programs.leave, once_each(leaves), moment), (&programs.enter, once_each(entries), Moment::Entry)];
+            for (program, places, moment) in ways {
+                if !places.is_empty() {
+                    links.push(link::uprobes(program.as_fd(), image.file.as_fd(), &places, moment, pid)?);
+                }
+            }
         }
-        links.push(link::uprobes(self.programs.enter.as_fd(), file, &entries, Moment::Entry, pid)?);
         Ok(links)
     }
 
@@ -538,7 +547,20 @@ pub(super) fn raise_priority() {
     }
 }
 
-/// A program with TLS inside, which is no interpreter and no general tool: only agents run it.
+/// Two names of one function are one place.
+fn once_each(places: impl Iterator<Item = Place>) -> Vec<Place> {
+    let mut places: Vec<Place> = places.collect();
+    places.sort_by_key(|place| place.offset);
+    places.dedup_by_key(|place| place.offset);
+    places
+}
+
+/// Directories of the distribution: programs there are everybody's.
+const EVERYBODYS: &[&str] = &["/usr", "/bin", "/sbin", "/lib", "/lib64", "/snap", "/nix"];
+
+/// A program with TLS inside, which is no interpreter and no tool of the system: only agents run it.
 fn only_agents_run(image: &Image) -> bool {
-    image.program && !needs::is_interpreter(&image.path)
+    let is_package = image.path.components().any(|part| part.as_os_str() == "node_modules");
+    let is_everybodys = EVERYBODYS.iter().any(|dir| image.path.starts_with(dir)) && !is_package;
+    image.program && !is_everybodys && !needs::is_interpreter(&image.path)
 }

@@ -32,13 +32,24 @@ impl FileId {
     }
 }
 
-/// A function that may be hooked by the C-convention programs, with its cookie but for the site number.
+/// Which pair of programs serves a function.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Pair {
+    /// C convention; the second is a return probe.
+    C,
+    /// Go; the second sits at the return instructions.
+    Go,
+}
+
+/// A function that may be hooked, with its cookie but for the site number.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Hook {
+    /// Which programs.
+    pub pair: Pair,
     /// Where the entry program sits.
     pub entry: u64,
-    /// Where the return probe sits, for functions whose bytes are taken at return.
-    pub leave: Option<u64>,
+    /// Where the second program sits, for functions whose bytes are taken at return.
+    pub leaves: Vec<u64>,
     /// The low half of the cookie (`bpf/abi.h`).
     pub cookie: u64,
     /// The function's name, for people.
@@ -179,31 +190,45 @@ fn found_by(library: &Tls) -> String {
     ways.join(" + ")
 }
 
-/// What the C-convention programs need to serve a function; `None` for what they cannot.
+/// `HERON_COOKIE_GO_STACK`.
+const GO_STACK: u64 = 1 << 28;
+
+/// What the programs need to serve a function; `None` for what they cannot.
 fn hook(function: &Function) -> Option<Hook> {
     // A place that only one method found is not probed: a wrong one would kill the process.
     if function.confidence == Confidence::Candidate {
         return None;
     }
     let layout = &function.layout;
-    if layout.abi != Abi::C || layout.identity != Identity::Pointer || layout.length_unit != Unit::Byte {
+    if layout.identity != Identity::Pointer || layout.length_unit != Unit::Byte {
         return None;
     }
     let role = role(function.role)?;
     let payload = role == types::heron_role::HERON_ROLE_READ || role == types::heron_role::HERON_ROLE_WRITE;
-    let leave = if payload { Some(function.return_site.as_ref()?.file_offset) } else { None };
-    Some(Hook {
-        entry: function.entry_site.file_offset,
-        leave,
-        cookie: cookie(role, layout, payload)?,
-        name: function.symbol.clone().unwrap_or_else(|| format!("{:?}", function.role)),
-    })
+    let (pair, leaves, cookie) = match layout.abi {
+        Abi::C => {
+            let leave = if payload { vec![function.return_site.as_ref()?.file_offset] } else { Vec::new() };
+            (Pair::C, leave, cookie(role, layout, payload)?)
+        }
+        Abi::GoRegister | Abi::GoStack => {
+            let leaves = if payload { function.ret_sites.clone() } else { Vec::new() };
+            if payload && leaves.is_empty() {
+                return None;
+            }
+            let stack = if layout.abi == Abi::GoStack { GO_STACK } else { 0 };
+            (Pair::Go, leaves, u64::from(role.0) | stack)
+        }
+    };
+    let name = function.symbol.clone().unwrap_or_else(|| format!("{:?}", function.role));
+    Some(Hook { pair, entry: function.entry_site.file_offset, leaves, cookie, name })
 }
 
 fn role(role: Role) -> Option<types::heron_role> {
     match role {
-        Role::Read | Role::ReadEx | Role::ReadInternal | Role::GnutlsRecv => Some(types::heron_role::HERON_ROLE_READ),
-        Role::Write | Role::WriteEx | Role::WriteEx2 | Role::WriteInternal | Role::GnutlsSend => {
+        Role::Read | Role::ReadEx | Role::ReadInternal | Role::GnutlsRecv | Role::GoRead => {
+            Some(types::heron_role::HERON_ROLE_READ)
+        }
+        Role::Write | Role::WriteEx | Role::WriteEx2 | Role::WriteInternal | Role::GnutlsSend | Role::GoWrite => {
             Some(types::heron_role::HERON_ROLE_WRITE)
         }
         Role::Free => Some(types::heron_role::HERON_ROLE_FREE),

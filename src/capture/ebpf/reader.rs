@@ -19,7 +19,7 @@ use libbpf_rs::{MapCore, MapFlags, OpenObject, RingBuffer, RingBufferBuilder};
 use nix::time::{ClockId, clock_gettime};
 
 use super::abi::{self, Header, ProcKind, Record, StreamId};
-use super::attach::{Attacher, Order, Programs, SharedBoard, board, raise_priority};
+use super::attach::{Attacher, Order, ProgramPair, Programs, SharedBoard, board, raise_priority};
 use super::facts::Facts;
 use super::skel::{HeronSkel, types};
 use super::streams::{Clock, Streams};
@@ -44,8 +44,8 @@ pub fn run(mut config: Config, shared: &Arc<Shared>, out: &mut Sink<'_>, stop: &
     let skel = load::load(&config, &facts, facts.decide(), &mut place)?;
     let _links = attach_tracepoints(&skel)?;
     let programs = Programs {
-        enter: skel.progs.heron_enter.as_fd().try_clone_to_owned().context("cannot share a program")?,
-        leave: skel.progs.heron_leave.as_fd().try_clone_to_owned().context("cannot share a program")?,
+        c: pair(&skel.progs.heron_enter, &skel.progs.heron_leave)?,
+        go: pair(&skel.progs.heron_go_enter, &skel.progs.heron_go_leave)?,
     };
     let attacher = Attacher::start(programs, Arc::clone(&shared.board)).context("cannot start a thread")?;
     let clock = clock()?;
@@ -65,6 +65,12 @@ pub fn run(mut config: Config, shared: &Arc<Shared>, out: &mut Sink<'_>, stop: &
     drop(state);
     attacher.stop();
     result
+}
+
+fn pair(enter: &libbpf_rs::ProgramMut<'_>, leave: &libbpf_rs::ProgramMut<'_>) -> Result<ProgramPair> {
+    let share =
+        |program: &libbpf_rs::ProgramMut<'_>| program.as_fd().try_clone_to_owned().context("cannot share a program");
+    Ok(ProgramPair { enter: share(enter)?, leave: share(leave)? })
 }
 
 fn clock() -> Result<Clock> {
