@@ -8,7 +8,7 @@ use heron_symbols::{
     Abi, Analysis, Backend, Confidence, How, Identity, Library, Moved, Role, SiteClass, Slot, Tls, Unit, When, analyse,
 };
 
-const BORINGSSL: [&str; 10] = [
+const BORINGSSL: [&str; 11] = [
     "boringssl-bun-1.1.45",
     "boringssl-bun-1.3.14",
     "boringssl-bun-1.4.5",
@@ -19,6 +19,7 @@ const BORINGSSL: [&str; 10] = [
     "boringssl-bun-arm64-1.1.38",
     "boringssl-bun-arm64-1.4.5",
     "boringssl-claude-arm64-2.1.332",
+    "boringssl-grpcio-arm64-1.85.3",
 ];
 const OPENSSL: [&str; 3] = ["openssl-copilot-1.0.102", "openssl-codex-0.171.0", "openssl-codex-arm64-0.169.0"];
 const AEAD: [&str; 3] = ["aead-codex-0.171.0", "aead-deno-2.2.0", "aead-codex-arm64-0.169.0"];

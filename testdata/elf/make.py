@@ -175,6 +175,10 @@ def main(root):
         root, "boringssl-claude-arm64-2.1.332", "claude-arm64-2.1.332/package/claude",
         "npm @anthropic-ai/claude-code-linux-arm64 2.1.332", 0x2FFCFF8, 0x2FFCE60,
     )
+    boringssl(
+        root, "boringssl-grpcio-arm64-1.85.3", "grpcio-arm64-1.85.3/cygrpc.so",
+        "PyPI grpcio 1.85.3 for aarch64 (GCC), grpc/_cython/cygrpc*.so", 0xAEB490, 0xAE9900, length=0x200,
+    )
     openssl(root, "openssl-copilot-1.0.102", "copilot-1.0.102/runtime.node", "npm @github/copilot-linux-x64 1.0.102, prebuilds/linux-x64/runtime.node as unpacked at first start")
     openssl(root, "openssl-codex-0.171.0", "codex-0.171.0/package/vendor/x86_64-unknown-linux-musl/bin/codex", "npm @openai/codex 0.171.0-linux-x64")
     openssl(root, "openssl-codex-arm64-0.169.0", "codex-arm64-0.169.0/package/vendor/aarch64-unknown-linux-musl/bin/codex", "npm @openai/codex 0.169.0-linux-arm64")

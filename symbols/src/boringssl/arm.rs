@@ -7,15 +7,22 @@ use crate::elf::{Image, u32_at};
 use crate::find::Found;
 use crate::signature::boringssl as sig;
 use crate::tls::Role;
+use crate::unwind::UnwindTable;
 
-/// Instructions between a function's start and its first error macro.
-const LOOK_BACK: usize = 48;
+/// Instructions between a function's start and an error macro in it.
+const LOOK_BACK: usize = 160;
 const BODY: usize = 2048;
 
 pub(super) fn find(image: &Image<'_>, references: &[(u64, u64)]) -> Vec<Found> {
+    let table = UnwindTable::of(image);
     let mut found = Vec::new();
     for (place, _) in references {
-        let Some((address, role)) = judge(image, *place) else { continue };
+        let known = table.as_ref().and_then(|t| t.containing(image, *place));
+        let judged = match known {
+            Some(extent) => begins(image, extent.start, *place).map(|role| (extent.start, role)),
+            None => judge(image, *place),
+        };
+        let Some((address, role)) = judged else { continue };
         note(&mut found, image, references, role, address);
     }
     found
@@ -25,16 +32,21 @@ pub(super) fn find(image: &Image<'_>, references: &[(u64, u64)]) -> Vec<Found> {
 fn judge(image: &Image<'_>, place: u64) -> Option<(u64, Role)> {
     (0..LOOK_BACK as u64).find_map(|n| {
         let start = place.checked_sub(n * 4)?;
-        let before = image.code_at(start.checked_sub(4)?)?;
-        let code = before.get(4..)?;
-        if !a64::begins_like_a_function(code) || !a64::follows_an_end(before, 4) {
-            return None;
-        }
-        let words = a64::body(code, BODY);
-        let role = if is_write(&words) { Role::Write } else { read_or_peek(&words)? };
-        // The place must belong to it.
-        (n < words.len() as u64).then_some((start, role))
+        begins(image, start, place).map(|role| (start, role))
     })
+}
+
+/// A function begins at `start`, reaches to `place`, and does what one of the functions does.
+fn begins(image: &Image<'_>, start: u64, place: u64) -> Option<Role> {
+    let before = image.code_at(start.checked_sub(4)?)?;
+    let code = before.get(4..)?;
+    if !a64::begins_like_a_function(code) || !a64::follows_an_end(before, 4) {
+        return None;
+    }
+    let words = a64::body(code, BODY);
+    let inside = place.checked_sub(start)? < words.len() as u64 * 4;
+    let role = if is_write(&words) { Role::Write } else { read_or_peek(&words)? };
+    inside.then_some(role)
 }
 
 /// Registers that hold the three arguments.
@@ -51,7 +63,8 @@ impl Saved {
         match i & 0xffff_ffe0 {
             0xaa00_03e0 => self.ssl = Some(i & 31),
             0xaa01_03e0 => self.buffer = true,
-            0x2a02_03e0 | 0xaa02_03e0 => self.length = true,
+            // mov, or sxtw.
+            0x2a02_03e0 | 0xaa02_03e0 | 0x9340_7c40 => self.length = true,
             _ => {}
         }
     }
@@ -65,10 +78,11 @@ const fn load(base: u32, offset: u64) -> u32 {
     0xf940_0000 | ((offset as u32 / 8) << 10) | (base << 5)
 }
 
-/// `ldr xN, [BASE, #quic_method]` followed by `cbz xN` or `cbnz xN`.
+/// `ldr xN, [BASE, #quic_method]` and soon after it `cbz xN` or `cbnz xN`.
 fn tests_quic(words: &[u32], n: usize, base: u32) -> bool {
-    let (Some(&this), Some(&next)) = (words.get(n), words.get(n + 1)) else { return false };
-    this & 0xffff_ffe0 == load(base, sig::QUIC_METHOD) && next & 0xfe00_001f == 0xb400_0000 | (this & 31)
+    let Some((&this, after)) = words.get(n..).and_then(<[u32]>::split_first) else { return false };
+    let branches = |next: &u32| next & 0xfe00_001f == 0xb400_0000 | (this & 31);
+    this & 0xffff_ffe0 == load(base, sig::QUIC_METHOD) && after.iter().take(4).any(branches)
 }
 
 fn is_call(i: u32) -> bool {
