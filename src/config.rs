@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
+use crate::proc::select::Wanted;
+
 /// Where the service's configuration is.
 pub const DEFAULT_PATH: &str = "/etc/heron/heron.toml";
 
@@ -93,6 +95,20 @@ pub struct WatchRule {
     pub cgroup: Option<String>,
     /// The user id.
     pub uid: Option<u32>,
+}
+
+impl WatchRule {
+    /// The rule as conditions on a process.
+    pub fn wanted(&self) -> Wanted {
+        Wanted {
+            comm: self.comm.clone(),
+            exe: self.exe.clone(),
+            arg: self.arg.clone(),
+            cgroup: self.cgroup.clone(),
+            container: None,
+            uid: self.uid,
+        }
+    }
 }
 
 impl Config {

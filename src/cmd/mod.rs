@@ -2,9 +2,11 @@
 
 mod attach;
 mod console;
+mod doctor;
 mod exec;
 mod live;
 mod observe;
+mod ps;
 mod replay;
 mod symbols;
 
@@ -34,6 +36,10 @@ enum Verb {
     Replay(replay::ReplayArgs),
     /// Capture packets of interfaces, or of remote probes, while they pass
     Live(live::LiveArgs),
+    /// List the agents that run here now, their TLS stacks, and whether a running heron sees them
+    Ps(ps::PsArgs),
+    /// Say what this machine offers, what heron does with it, and what stands in the way
+    Doctor(doctor::DoctorArgs),
     /// Serve the console over what was stored before
     Console(console::ConsoleArgs),
     /// Wait to be told, then become a command (`heron exec` starts it)
@@ -58,6 +64,8 @@ pub fn run() -> ExitCode {
         Some(Verb::Launch(args)) => Err(crate::launch::become_command(&args)),
         Some(Verb::Replay(args)) => replay::run(args),
         Some(Verb::Live(args)) => live::run(args),
+        Some(Verb::Ps(args)) => ps::run(&args),
+        Some(Verb::Doctor(args)) => doctor::run(&args),
         Some(Verb::Console(args)) => console::run(&args),
         Some(Verb::Symbols(args)) => symbols::run(&args),
         Some(Verb::CheckDb { path }) => Ok(crate::store::check_database(&path)),

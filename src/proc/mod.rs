@@ -148,8 +148,8 @@ pub fn container(pid: u32) -> Option<String> {
 }
 
 fn container_of(cgroup: &str) -> Option<String> {
-    let runs = cgroup.split(|c: char| !c.is_ascii_hexdigit());
-    runs.filter(|run| run.len() == 64).last().map(str::to_owned)
+    let mut runs = cgroup.split(|c: char| !c.is_ascii_hexdigit());
+    runs.rfind(|run| run.len() == 64).map(str::to_owned)
 }
 
 #[cfg(test)]

@@ -19,4 +19,5 @@ mod tail;
 pub use model::{
     Agent, Finding, Placement, SessionId, Severity, Step, TimeSplit, Turn, TurnId, TurnStatus, TurnUpdate,
 };
+pub use profile::agent_of_process;
 pub use stage::{Config, Counters, Input, Stage};

@@ -111,7 +111,7 @@ impl<'a> Raw<'a> {
         let text = std::str::from_utf8(self.0).ok()?;
         text.parse().ok().or_else(|| {
             let float: f64 = text.parse().ok()?;
-            (float >= 0.0 && float < 1e18).then_some(float as u64)
+            (0.0..1e18).contains(&float).then_some(float as u64)
         })
     }
 

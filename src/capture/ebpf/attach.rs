@@ -262,7 +262,7 @@ impl Hooks {
         }
     }
 
-    fn ahead(&mut self, pid: u32, path: &PathBuf) {
+    fn ahead(&mut self, pid: u32, path: &std::path::Path) {
         if let Ok(image) = self.images.open(&proc::inside(pid, path), path) {
             self.hook_program(pid, &image);
         }

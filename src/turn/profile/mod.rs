@@ -110,18 +110,25 @@ fn by_system(call: &Call) -> Option<Agent> {
     Some(agent(profile.kind, None, "system prompt"))
 }
 
-fn by_process<'a>(processes: impl Iterator<Item = &'a ProcessInfo>) -> Option<Agent> {
-    for info in processes {
-        let words = std::iter::once(info.exe.as_str()).chain(info.cmdline.iter().take(4).map(String::as_str));
-        for word in words.filter(|word| !word.contains('\n') && word.len() < 4_096) {
-            let name = word.rsplit('/').next().unwrap_or(word);
-            let name = [".js", ".mjs", ".cjs", ".py"].iter().find_map(|ext| name.strip_suffix(ext)).unwrap_or(name);
-            let found = agents::AGENTS.iter().find(|profile| {
-                profile.programs.contains(&name) || profile.paths.iter().any(|path| word.contains(path))
-            });
-            if let Some(profile) = found {
-                return Some(agent(profile.kind, None, "process"));
-            }
+/// Which known agent a process is, by its executable and command line alone.
+pub fn agent_of_process(info: &ProcessInfo) -> Option<&'static str> {
+    profile_of_process(info).map(|profile| profile.kind)
+}
+
+fn by_process<'a>(mut processes: impl Iterator<Item = &'a ProcessInfo>) -> Option<Agent> {
+    processes.find_map(profile_of_process).map(|profile| agent(profile.kind, None, "process"))
+}
+
+fn profile_of_process(info: &ProcessInfo) -> Option<&'static Profile> {
+    let words = std::iter::once(info.exe.as_str()).chain(info.cmdline.iter().take(4).map(String::as_str));
+    for word in words.filter(|word| !word.contains('\n') && word.len() < 4_096) {
+        let name = word.rsplit('/').next().unwrap_or(word);
+        let name = [".js", ".mjs", ".cjs", ".py"].iter().find_map(|ext| name.strip_suffix(ext)).unwrap_or(name);
+        let found = agents::AGENTS
+            .iter()
+            .find(|profile| profile.programs.contains(&name) || profile.paths.iter().any(|path| word.contains(path)));
+        if found.is_some() {
+            return found;
         }
     }
     None
