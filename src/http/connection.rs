@@ -7,8 +7,9 @@
 use bytes::Bytes;
 
 use super::exchange::Exchange;
-use super::h1::{H1, Held, Piece, Switch, SwitchTo};
+use super::h1::{H1, Switch, SwitchTo};
 use super::h2::{self, H2};
+use super::held::{Held, Piece};
 use super::seek::{self, Begins};
 use super::sink::Sink;
 use super::websocket::{self, WebSocket};

@@ -21,8 +21,10 @@ use bytes::Bytes;
 
 use super::exchange::{Exchange, Progress, names};
 use super::head::{Framing, Head, Start};
+use super::held::{Held, Piece};
 use super::reader::{Hole, Item, Reader};
 use super::sink::Sink;
+use super::waiter::{Kind, Waiter};
 use crate::event::{CloseHow, Nanos};
 use crate::flaw::Flaw;
 use crate::http::{Header, Protocol, RequestHead, ResponseHead, Side, header};
@@ -67,71 +69,6 @@ pub(super) enum SwitchTo {
     Http2,
 }
 
-/// Bytes and holes of one direction that wait, with their times.
-#[derive(Debug, Default)]
-pub(super) struct Held {
-    pub pieces: VecDeque<(Nanos, Piece)>,
-    bytes: usize,
-}
-
-#[derive(Debug)]
-pub(super) enum Piece {
-    Bytes(Bytes),
-    Gap(u64),
-}
-
-impl Held {
-    pub fn push(&mut self, at: Nanos, piece: Piece) {
-        self.bytes += match &piece {
-            // A piece costs its bookkeeping too.
-            Piece::Bytes(bytes) => bytes.len() + 64,
-            Piece::Gap(_) => 64,
-        };
-        self.pieces.push_back((at, piece));
-    }
-
-    pub fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    pub fn since(&self) -> Option<Nanos> {
-        self.pieces.front().map(|(at, _)| *at)
-    }
-}
-
-/// An exchange in the queue.
-#[derive(Debug)]
-struct Waiter {
-    exchange: Option<Exchange>,
-    kind: Kind,
-    /// The request said `Expect: 100-continue` and no body came yet.
-    expects_continue: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Kind {
-    /// Any method whose answer has a body by its own headers.
-    Usual,
-    Head,
-    Connect,
-    Upgrade(SwitchTo),
-    UnknownUpgrade,
-}
-
-impl Waiter {
-    fn progress(&self, side: Side) -> Progress {
-        match (&self.exchange, side) {
-            (Some(exchange), side) => exchange.progress(side),
-            (None, Side::Request) => Progress::Done,
-            (None, Side::Response) => Progress::Waiting,
-        }
-    }
-
-    fn awaits_response(&self) -> bool {
-        self.progress(Side::Response) == Progress::Waiting
-    }
-}
-
 impl H1 {
     /// `first_seq` is the number of the first exchange.
     pub fn new(unseen: Option<Flaw>, first_seq: u32) -> H1 {
@@ -166,7 +103,7 @@ impl H1 {
                 self.read_requests(bytes, sink);
                 self.release_responses(false, sink)
             }
-            Side::Response if !self.held_responses.pieces.is_empty() => {
+            Side::Response if !self.held_responses.is_empty() => {
                 self.held_responses.push(sink.at, Piece::Bytes(bytes));
                 self.release_responses(false, sink)
             }
@@ -193,7 +130,7 @@ impl H1 {
 
     /// True when [`H1::tick`] has something to do sooner or later.
     pub fn is_holding(&self) -> bool {
-        !self.held_responses.pieces.is_empty()
+        !self.held_responses.is_empty()
     }
 
     /// One side, or the whole connection, ended.
@@ -295,11 +232,15 @@ impl H1 {
         if cut {
             exchange.flaw(Flaw::Bound, sink);
         }
-        if framing.is_err() {
-            exchange.flaw(Flaw::Malformed, sink);
-        }
         // A request without a length has no body; "until close" cannot be in a request.
-        let body = framing.ok().flatten().unwrap_or(Framing::Length(0));
+        let body = match framing {
+            Ok(None) => Framing::Length(0),
+            Ok(Some(framing)) if framing != Framing::UntilClose => framing,
+            _ => {
+                exchange.flaw(Flaw::Malformed, sink);
+                Framing::Length(0)
+            }
+        };
         self.requests.expect_body(body);
         let expects_continue = expects_continue && body != Framing::Length(0);
         self.queue.push_back(Waiter { exchange: Some(exchange), kind, expects_continue });
@@ -387,7 +328,7 @@ impl H1 {
     fn release_responses(&mut self, must: bool, sink: &mut Sink<'_>) -> Option<Switch> {
         let since = self.held_responses.since()?;
         let waited = sink.at.since(since) > sink.bounds.response_hold;
-        let full = self.held_responses.bytes > sink.bounds.max_buffered_bytes;
+        let full = self.held_responses.bytes() > sink.bounds.max_buffered_bytes;
         let wanted = self.queue.iter().any(Waiter::awaits_response);
         if !(must || waited || full || wanted) {
             return None;
@@ -612,7 +553,7 @@ impl H1 {
 
     /// The requests paused for too many bytes, or the answer did not come: read them as requests.
     fn relieve(&mut self, sink: &mut Sink<'_>) -> Option<Switch> {
-        if self.held_requests.bytes > sink.bounds.max_buffered_bytes {
+        if self.held_requests.bytes() > sink.bounds.max_buffered_bytes {
             self.paused = false;
             sink.counters.bounds_hit += 1;
             self.resume_requests(sink);
@@ -658,22 +599,5 @@ impl H1 {
         let seq = self.next_seq;
         self.next_seq = seq.wrapping_add(1);
         seq
-    }
-}
-
-impl Kind {
-    fn of(method: &str, headers: &[Header]) -> Kind {
-        match method {
-            "HEAD" => Kind::Head,
-            "CONNECT" => Kind::Connect,
-            _ if names(headers, "upgrade", "websocket") => Kind::Upgrade(SwitchTo::WebSocket),
-            _ if names(headers, "upgrade", "h2c") && names(headers, "connection", "upgrade") => {
-                Kind::Upgrade(SwitchTo::Http2)
-            }
-            _ if header(headers, "upgrade").is_some() && names(headers, "connection", "upgrade") => {
-                Kind::UnknownUpgrade
-            }
-            _ => Kind::Usual,
-        }
     }
 }

@@ -117,7 +117,9 @@ impl Head {
                 .flat_map(|header| header.value.split(','))
                 .map(str::trim)
         };
-        if let Some(last) = all("transfer-encoding").rfind(|coding| !coding.is_empty()) {
+        if let Some(last) =
+            all("transfer-encoding").rfind(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case("identity"))
+        {
             return Ok(Some(if last.eq_ignore_ascii_case("chunked") { Framing::Chunked } else { Framing::UntilClose }));
         }
         let mut length = None;
@@ -182,6 +184,7 @@ mod tests {
         assert_eq!(framing("content-length: 5\r\nContent-Length: 6\r\n"), Err(()));
         assert_eq!(framing("content-length: -1\r\n"), Err(()));
         assert_eq!(framing("content-length: 5\r\ntransfer-encoding: gzip, Chunked\r\n"), Ok(Some(Framing::Chunked)));
+        assert_eq!(framing("content-length: 5\r\ntransfer-encoding: identity\r\n"), Ok(Some(Framing::Length(5))));
         assert_eq!(framing("transfer-encoding: gzip\r\n"), Ok(Some(Framing::UntilClose)));
     }
 }

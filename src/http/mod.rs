@@ -12,6 +12,7 @@ mod exchange;
 mod h1;
 mod h2;
 mod head;
+mod held;
 pub mod json_array;
 pub mod ndjson;
 mod part;
@@ -19,6 +20,7 @@ mod reader;
 mod seek;
 mod sink;
 pub mod sse;
+mod waiter;
 mod websocket;
 
 pub use bounds::Bounds;

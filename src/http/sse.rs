@@ -139,10 +139,7 @@ impl Framer {
         if line.is_empty() {
             return self.dispatch(borrowed, emit);
         }
-        let (field, value) = match memchr::memchr(b':', line) {
-            Some(colon) => (&line[..colon], line.get(colon + 1..).unwrap_or_default()),
-            None => (line, &[][..]),
-        };
+        let (field, value) = split_field(line);
         let value = value.strip_prefix(b" ").unwrap_or(value);
         match field {
             b"data" => self.take_data(value, borrowed),
@@ -218,6 +215,19 @@ impl Framer {
         } else {
             self.line.extend_from_slice(bytes);
         }
+    }
+}
+
+/// Name and value at the first colon; the usual names without a search.
+fn split_field(line: &[u8]) -> (&[u8], &[u8]) {
+    for name in [&b"data:"[..], b"event:"] {
+        if let Some(value) = line.strip_prefix(name) {
+            return (name.split_last().map_or(name, |(_, name)| name), value);
+        }
+    }
+    match memchr::memchr(b':', line) {
+        Some(colon) => (line.get(..colon).unwrap_or_default(), line.get(colon + 1..).unwrap_or_default()),
+        None => (line, &[]),
     }
 }
 

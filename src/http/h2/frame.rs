@@ -1,7 +1,7 @@
 //! HTTP/2 frame headers (RFC 9113 section 4.1): reading them, and telling them from other bytes.
 
 /// What a client says first (section 3.4).
-pub(in crate::http) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pub(super) const HEAD_BYTES: usize = 9;
 
 pub(super) const END_STREAM: u8 = 0x1;

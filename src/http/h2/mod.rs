@@ -15,6 +15,8 @@
 mod frame;
 mod hpack;
 mod huffman;
+mod loss;
+mod recognise;
 mod stream;
 mod tables;
 
@@ -23,7 +25,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::{Buf, Bytes};
 
 use super::exchange::{Exchange, Progress};
-use super::h1::{Held, Piece};
+use super::held::{Held, Piece};
 use super::sink::Sink;
 use crate::event::CloseHow;
 use crate::flaw::Flaw;
@@ -33,12 +35,12 @@ use frame::{FrameHead, HEAD_BYTES, Kind, Likely};
 use hpack::{Decoder, Field};
 use stream::Stream;
 
-pub(super) use frame::PREFACE;
+pub(super) use recognise::{Recognised, recognise};
+
+use frame::PREFACE;
 
 /// So many of the last closed streams are remembered, so that their late frames begin nothing.
 const REMEMBERED: usize = 256;
-/// So much is kept while the next frame is looked for.
-const MAX_SEEK: usize = 64 << 10;
 
 /// A connection that speaks HTTP/2.
 #[derive(Debug)]
@@ -113,64 +115,6 @@ impl Dir {
     }
 }
 
-/// What the first bytes of a direction say.
-pub(super) enum Recognised {
-    /// Frames begin at `at`, sent by `side` where that can be told.
-    Frames {
-        at: usize,
-        side: Option<Side>,
-    },
-    /// It may be the beginning of a preface.
-    Maybe,
-    No,
-}
-
-/// Is this HTTP/2? `fresh`: nothing of this direction was seen before, and the connection was seen from its beginning.
-/// `anywhere`: frames may begin behind the front.
-pub(super) fn recognise(bytes: &[u8], fresh: bool, anywhere: bool) -> Recognised {
-    let common = bytes.iter().zip(PREFACE).take_while(|(byte, preface)| byte == preface).count();
-    if common == PREFACE.len() {
-        return Recognised::Frames { at: 0, side: Some(Side::Request) };
-    }
-    if common == bytes.len() {
-        return Recognised::Maybe;
-    }
-    if fresh {
-        // A server may speak before the preface is seen.
-        return match frame::may_be_settings(bytes) {
-            true if bytes.len() >= HEAD_BYTES => Recognised::Frames { at: 0, side: Some(Side::Response) },
-            true => Recognised::Maybe,
-            false => Recognised::No,
-        };
-    }
-    if frame::likely(bytes) != Likely::No {
-        return Recognised::Frames { at: 0, side: frame::sender(bytes) };
-    }
-    let found = if anywhere { find_frames(bytes, |_| false) } else { None };
-    found.map_or(Recognised::No, |at| Recognised::Frames { at, side: bytes.get(at..).and_then(frame::sender) })
-}
-
-/// The first place inside `bytes` where frames seem to begin. A frame whose end is not there counts when `known` says
-/// that its stream is.
-fn find_frames(bytes: &[u8], known: impl Fn(u32) -> bool) -> Option<usize> {
-    let last = bytes.len().checked_sub(HEAD_BYTES)?;
-    (0..=last).find(|&at| {
-        let Some(rest) = bytes.get(at..) else { return false };
-        // No frame of usual size is longer than 2^18 bytes.
-        if rest.first().is_none_or(|&byte| byte > 3) {
-            return false;
-        }
-        match frame::likely(rest) {
-            Likely::Yes => true,
-            Likely::Partly => {
-                let head = rest.first_chunk().and_then(|head| frame::read(head, 1 << 18));
-                head.is_some_and(|head| known(head.stream))
-            }
-            Likely::No => false,
-        }
-    })
-}
-
 impl H2 {
     /// A connection seen from its beginning.
     pub fn new(first_seq: u32) -> H2 {
@@ -239,7 +183,7 @@ impl H2 {
     }
 
     pub fn is_holding(&self) -> bool {
-        !self.held_responses.pieces.is_empty()
+        !self.held_responses.is_empty()
     }
 
     /// One side, or the whole connection, ended.
@@ -623,22 +567,6 @@ impl H2 {
         }
     }
 
-    /// Exchanges that lost bytes and were quiet since will not come to an end of their own.
-    fn give_up_lost(&mut self, sink: &mut Sink<'_>) {
-        let lost: Vec<u32> = self
-            .streams
-            .iter()
-            .filter(|(_, stream)| stream.holed && sink.at.since(stream.quiet_since) > stream::LOST_AFTER)
-            .map(|(id, _)| *id)
-            .collect();
-        for id in lost {
-            if let Some(stream) = self.streams.remove(&id) {
-                stream.exchange.end_lost(sink);
-            }
-            self.remember(id);
-        }
-    }
-
     /// The server will not answer streams above the one it names.
     fn go_away(&mut self, payload: &[u8], sink: &mut Sink<'_>) {
         let Some(last) = payload.first_chunk().map(|bytes| u32::from_be_bytes(*bytes) & 0x7fff_ffff) else { return };
@@ -649,73 +577,6 @@ impl H2 {
             if unanswered && let Some(stream) = self.streams.remove(&id) {
                 stream.end_cut(CloseHow::Reset, sink);
                 self.remember(id);
-            }
-        }
-    }
-
-    fn gap_in(&mut self, side: Side, len: u64, sink: &mut Sink<'_>) {
-        let dir = self.dir(side);
-        let lost = usize::try_from(len).unwrap_or(usize::MAX);
-        match dir.state {
-            State::Data { head, left, padding } if lost <= left => {
-                dir.state = State::Data { head, left: left - lost, padding };
-                if let Some(stream) = self.stream_or_begin(side, head.stream, sink) {
-                    stream.gap(side, len, sink);
-                }
-                // A frame that ended inside the hole ends now.
-                if left == lost {
-                    let mut nothing = Bytes::new();
-                    while matches!(self.dir(side).state, State::Data { left: 0, .. } | State::Skip { left: 0, .. }) {
-                        self.step(side, &mut nothing, sink);
-                    }
-                }
-            }
-            State::Skip { left, then_end } if lost < left => dir.state = State::Skip { left: left - lost, then_end },
-            _ => self.lose(side, len, sink),
-        }
-    }
-
-    /// It is not known any more where a frame begins, nor what the frames in the hole were.
-    fn lose(&mut self, side: Side, len: u64, sink: &mut Sink<'_>) {
-        let dir = self.dir(side);
-        let damaged = match dir.state {
-            State::Data { head, .. } | State::DataPadding(head) => Some(head.stream),
-            State::Skip { then_end, .. } => then_end,
-            _ => None,
-        };
-        sink.counters.skipped_bytes += dir.kept.len() as u64;
-        dir.kept.clear();
-        dir.block = None;
-        dir.table.forget();
-        dir.state = State::Seek;
-        dir.frames = 0;
-        self.whole = false;
-        for (id, stream) in &mut self.streams {
-            stream.hole(side, if Some(*id) == damaged { len } else { 0 }, sink);
-        }
-    }
-
-    fn seek(&mut self, side: Side, input: &mut Bytes, sink: &mut Sink<'_>) -> bool {
-        if input.is_empty() {
-            return false;
-        }
-        let dir = if side == Side::Request { &mut self.requests } else { &mut self.responses };
-        dir.kept.extend_from_slice(input);
-        input.clear();
-        match find_frames(&dir.kept, |stream| self.streams.contains_key(&stream)) {
-            Some(at) => {
-                *input = Bytes::from(dir.kept.split_off(at));
-                sink.counters.skipped_bytes += at as u64;
-                sink.counters.resyncs += 1;
-                dir.kept.clear();
-                dir.state = State::ExpectFrame;
-                true
-            }
-            None => {
-                let over = dir.kept.len().saturating_sub(MAX_SEEK);
-                dir.kept.drain(..over);
-                sink.counters.skipped_bytes += over as u64;
-                false
             }
         }
     }
