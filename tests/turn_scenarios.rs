@@ -706,6 +706,21 @@ fn state_kept_by_the_server_continues_by_response_id() {
 }
 
 #[test]
+fn a_refused_upgrade_to_websocket_is_no_turn() {
+    let scenario = |world: &mut World| {
+        let mut chat = chat(1, 1).in_session("s");
+        chat.api = WireApi::OpenAiResponses;
+        chat.method = "GET";
+        world.call(&mut chat, "upgrade", Reply::Status(426));
+        chat.method = "POST";
+        chat.user("job");
+        world.call(&mut chat, "a", says("done"));
+    };
+    everywhere(scenario, &["complete: job [a] done"]);
+    assert_eq!(run(Sight::Nothing, &scenario).auxiliary(), ["upgrade"]);
+}
+
+#[test]
 fn results_without_history_continue_by_their_tool_call_ids() {
     everywhere(
         |world| {

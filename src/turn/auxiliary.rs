@@ -6,6 +6,7 @@
 
 use serde_json::Value;
 
+use crate::flaw::Flaw;
 use crate::wire::{Call, Content, Message, Role};
 
 use super::profile;
@@ -15,7 +16,7 @@ use super::profile;
 pub(super) enum Why {
     /// Not a conversation: embeddings, token counts, moderation, MCP.
     Operation,
-    /// It asks for one token, or for no answer at all (a warm-up): a probe.
+    /// It asks for one token, or for no answer at all (a warm-up, a refused upgrade to WebSocket): a probe.
     Probe,
     /// A title, a topic, a routing decision, a check: a side call.
     SideCall,
@@ -61,7 +62,9 @@ fn is_probe(call: &Call) -> bool {
         .or_else(|| nested("generationConfig", "maxOutputTokens"))
         .or_else(|| nested("generation_config", "max_output_tokens"))
         .or_else(|| nested("options", "num_predict"));
-    limit == Some(1) || call.parameters.get("generate") == Some(&Value::Bool(false))
+    let says_nothing = call.method == "GET" && call.messages.is_empty() && call.request.body_len == 0;
+    let seen_whole = !call.flaws.contains(&Flaw::NoRequest) && !call.flaws.contains(&Flaw::Gap);
+    says_nothing && seen_whole || limit == Some(1) || call.parameters.get("generate") == Some(&Value::Bool(false))
 }
 
 /// A WebSocket that was refused, a look at what is there: it asks nothing.

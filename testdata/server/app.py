@@ -123,6 +123,11 @@ class App:
             return json_reply(404, {"error": {"message": "not found", "type": "not_found_error"}}, other)
         if path.endswith("/api/show"):
             return json_reply(200, {"details": {}, "model_info": {"general.architecture": "qwen3", "qwen3.context_length": 131072}, "capabilities": ["completion", "tools"]}, {"kind": "aux_api"})
+        rpc = request.json()
+        if rpc.get("jsonrpc") == "2.0":
+            # An MCP client at the door: a call too, but none of a model's.
+            error = {"jsonrpc": "2.0", "id": rpc.get("id"), "error": {"code": -32601, "message": "Method not found"}}
+            return json_reply(200, error, {"kind": "aux_api", "jsonrpc": True})
         if path.endswith("/204"):
             return Reply(204, [], [], False, other)
         return json_reply(200, {"ok": True, "received": len(request.body_wire)}, other)
