@@ -13,6 +13,8 @@
 //! - [`output`]: calls and turns as JSON lines; [`redact`]: no credential reaches any of these three.
 //! - [`pipeline`]: puts all of them together; [`cmd`] has the verbs.
 //!
+//! - [`export`]: what was seen, in the formats of other tools.
+//!
 //! `docs/architecture.md` has the invariants.
 
 pub mod api;
@@ -21,6 +23,7 @@ pub mod cmd;
 pub mod config;
 pub mod conn;
 pub mod event;
+pub mod export;
 pub mod flaw;
 pub mod http;
 pub mod launch;

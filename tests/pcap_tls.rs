@@ -245,3 +245,28 @@ fn damaged_connections_never_panic() {
         run_bytes(&bytes, name);
     }
 }
+
+#[test]
+fn an_exported_capture_holds_the_plaintext_and_the_calls_as_comments() {
+    for name in ["tls13-aes256", "tls12-resumed"] {
+        let open = || -> anyhow::Result<Box<dyn Source>> {
+            let (files, keylog) = (vec![fixture(&format!("{name}.pcap"))], Some(fixture(&format!("{name}.keys"))));
+            Ok(Box::new(FileSource::open(Options { files, keylog, ..Options::default() })?))
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("plain.pcapng");
+        let mut out = std::fs::File::create(&path).unwrap();
+        let exported = heron::export::pcapng::write(&open, &mut out, false).unwrap();
+        assert!(exported.packets > 5 && exported.left_out == 0, "{exported:?}");
+        let seen = run(path, None);
+        for (direction, what) in ["sent", "received"].into_iter().enumerate() {
+            assert!(
+                seen.bytes(direction) == std::fs::read(fixture(&format!("{name}.{what}"))).unwrap(),
+                "{name} {what}"
+            );
+        }
+        let opens = seen.events.iter().filter(|event| matches!(event, Event::Open(_))).count() as u64;
+        assert_eq!(opens, exported.connections);
+        assert!(seen.events.iter().all(|event| !matches!(event, Event::Lost(_))));
+    }
+}

@@ -4,6 +4,7 @@ mod attach;
 mod console;
 mod doctor;
 mod exec;
+mod export;
 mod live;
 mod observe;
 mod ps;
@@ -40,6 +41,8 @@ enum Verb {
     Ps(ps::PsArgs),
     /// Say what this machine offers, what heron does with it, and what stands in the way
     Doctor(doctor::DoctorArgs),
+    /// Write what a tape or a capture holds in another tool's format
+    Export(export::ExportArgs),
     /// Serve the console over what was stored before
     Console(console::ConsoleArgs),
     /// Wait to be told, then become a command (`heron exec` starts it)
@@ -66,6 +69,7 @@ pub fn run() -> ExitCode {
         Some(Verb::Live(args)) => live::run(args),
         Some(Verb::Ps(args)) => ps::run(&args),
         Some(Verb::Doctor(args)) => doctor::run(&args),
+        Some(Verb::Export(args)) => export::run(args),
         Some(Verb::Console(args)) => console::run(&args),
         Some(Verb::Symbols(args)) => symbols::run(&args),
         Some(Verb::CheckDb { path }) => Ok(crate::store::check_database(&path)),

@@ -16,8 +16,8 @@ use crate::capture::{Source, Status};
 use crate::signal;
 
 /// How captures are read.
-#[derive(Args)]
-struct InputArgs {
+#[derive(Args, Clone)]
+pub(super) struct InputArgs {
     /// Look only at packets that match FILTER (libpcap's language)
     #[arg(long, visible_alias = "filter", value_name = "FILTER")]
     bpf_filter: Option<String>,
@@ -138,7 +138,7 @@ pub(super) fn print_encrypted(status: &dyn Status) {
 }
 
 /// A tape when the (only) file is one, else captures.
-fn open(files: &[PathBuf], input: InputArgs) -> Result<Box<dyn Source>> {
+pub(super) fn open(files: &[PathBuf], input: InputArgs) -> Result<Box<dyn Source>> {
     if let [only] = files
         && only != Path::new("-")
         && is_tape(&head(only)?)

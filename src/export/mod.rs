@@ -1,0 +1,3 @@
+//! What was seen, in the formats of other tools.
+
+pub mod pcapng;
