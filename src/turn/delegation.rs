@@ -188,8 +188,7 @@ impl Delegations {
         let latest = self.asks.keys().rev().take(SCANNED).copied();
         self.best(latest, beginning, |ask| {
             let contains = |argument: &str| {
-                argument.contains(&prompt)
-                    || ask.delegates && argument.len() >= 2 * CONTAINED_BYTES && prompt.contains(argument)
+                argument.contains(&prompt) || argument.len() >= 2 * CONTAINED_BYTES && prompt.contains(argument)
             };
             ask.is_pending_at(beginning.at)
                 && (ask.delegates || is_inside(ask, beginning, tree))

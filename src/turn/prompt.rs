@@ -32,6 +32,14 @@ const CONTEXT_TAGS: &[&str] = &[
     "local-command-caveat",
     "command-message",
     "command-contents",
+    "command-name",
+    "command-args",
+    "user_shell_command",
+    "apps_instructions",
+    "plugins_instructions",
+    "hook_context",
+    "hook_prompt",
+    "skill",
     "task-notification",
     "subagent_notification",
     "turn_aborted",
@@ -62,9 +70,8 @@ const PROMPT_TAGS: &[&str] = &[
     "task",
     "feedback",
     "new_task",
-    "command-args",
-    "command-name",
     "user-request",
+    "teammate-message",
 ];
 
 /// Beginnings of texts that an agent, not a person, wrote into a user message.
@@ -100,6 +107,9 @@ const NOTICE_PREFIXES: &[&str] = &[
     "A previous agent produced the plan below",
     "[Your active task list was preserved across context compression]",
 ];
+
+/// What agents of the Gemini family say when the model is to go on by itself.
+const NUDGE: &str = "Please continue.";
 
 /// Beginnings of texts that stand where a person stopped the agent.
 const INTERRUPT_PREFIXES: &[&str] = &[
@@ -187,7 +197,7 @@ pub(super) fn read(text: &str) -> Reading {
     }
     let words = if text.contains('<') { unwrap_prompt(&cut_context(&cut_delimited(text))) } else { text.to_owned() };
     let words = words.trim();
-    let kind = if words.is_empty() {
+    let kind = if words.is_empty() || words == NUDGE {
         Kind::Notice
     } else if let Some(kind) = kind_by_prefix(words) {
         kind

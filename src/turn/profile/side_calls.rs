@@ -17,6 +17,11 @@ pub(in crate::turn) const SUMMARY_REQUESTS: &[&str] = &[
     "Create a structured checkpoint summary",
     "Create a new anchored summary from the conversation history",
     "Update the anchored summary below",
+    "Create a structured summary of this conversation branch",
+    "Summarize this session for continuation",
+    "Summarize the following agent conversation turns",
+    "You are a summarization agent creating",
+    "You are updating a context compaction summary",
 ];
 
 /// Sentences near the beginning of such a user message.
@@ -33,7 +38,8 @@ pub(in crate::turn) const SUMMARY_SYSTEMS: &[&str] = &[
     "context summarization assistant",
     "anchored context summarization",
     "you are a summarization agent creating",
-    "context compression",
+    "distilling chat history into",
+    "summarize the provided coding session into",
 ];
 
 /// Beginnings of user messages that ask for something that is not the person's question.
@@ -56,6 +62,10 @@ pub(in crate::turn) const SIDE_REQUESTS: &[&str] = &[
     "Extract any file paths that this command reads or modifies",
     "Summarize this coding conversation in under 50 characters",
     "Warmup",
+    "Summarize the user's primary intent or goal in this conversation",
+    "Summarize the following tool output to be a maximum of",
+    "Generate a concise git commit message for these changes",
+    "Generate a concise, single-line task title",
     "The following is the text to summarize:",
     "Please analyze the conversation history to determine the possibility that the conversation is stuck",
     "### Task:\nGenerate a concise",
@@ -81,14 +91,25 @@ pub(in crate::turn) const SIDE_SYSTEMS: &[&str] = &[
     "generate a filename slug",
     "tasked with summarizing tool use",
     "describe what the agent is doing",
+    "very short topic label",
+    "whether a conversational ai assistant is stuck",
+    "you are an expert context compressor",
 ];
 
 /// Words of a request for the title of a conversation: what to do, to what, of what; near each other and in this order.
 pub(in crate::turn) const TITLE_VERBS: &[&str] =
     &["generat", "creat", "writ", "come up", "coming up", "suggest", "name"];
 /// What of.
-pub(in crate::turn) const TITLE_OWNERS: &[&str] = &["conversation", "session", "chat", "thread", "discussion"];
+pub(in crate::turn) const TITLE_OWNERS: &[&str] =
+    &["conversation", "coding task", "session", "chat", "thread", "discussion"];
 
-/// Parts of system messages of calls that watch over an agent, with tools or without.
-pub(in crate::turn) const MONITOR_SYSTEMS: &[&str] =
-    &["you are a security monitor for", "you are judging one planned coding-agent action", "safety monitor for"];
+/// Parts of system messages of calls that run beside an agent and watch over it, with tools or without.
+pub(in crate::turn) const MONITOR_SYSTEMS: &[&str] = &[
+    "you are a security monitor for",
+    "you are a security classifier for an ai coding agent",
+    "you are judging one planned coding-agent action",
+    "acting as a first-step asynchronous security reviewer",
+    "safety monitor for",
+    "you are an independent goal verifier",
+    "memory extraction agent",
+];
