@@ -132,6 +132,7 @@ impl Session {
             },
             request: Half::default(),
             response: Half::default(),
+            answered: true,
             ended_by: None,
             flaws: Vec::new(),
         };

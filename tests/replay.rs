@@ -133,3 +133,91 @@ fn a_port_that_is_taken_is_said_before_anything_is_read() {
     assert_eq!(code, 1);
     assert!(said.contains(&port) && said.contains("--port") && said.trim_end().lines().count() == 1, "{said}");
 }
+
+/// A conversation whose client leaves the last chunk of its first answer unread and goes on over another connection.
+fn unread_end() -> Vec<heron::event::Event> {
+    use bytes::Bytes;
+    use heron::event::{Close, CloseHow, ConnId, Data, Direction, Event, Nanos, Open, Transport};
+    let mut events = Vec::new();
+    let mut at = 1_790_000_000_000_000_000;
+    let mut offsets = std::collections::HashMap::new();
+    let mut now = || {
+        at += 1_000_000;
+        Nanos(at)
+    };
+    let mut say = |events: &mut Vec<Event>, conn: u64, direction: Direction, text: String| {
+        let offset = offsets.entry((conn, direction)).or_insert(0);
+        let bytes = Bytes::from(text);
+        let len = bytes.len() as u64;
+        events.push(Event::Data(Data { conn: ConnId(conn), at: now(), direction, offset: *offset, bytes }));
+        *offset += len;
+    };
+    let open = |conn: u64| {
+        Event::Open(Open {
+            conn: ConnId(conn),
+            at: Nanos(1_790_000_000_000_000_000),
+            owner: None,
+            endpoints: None,
+            transport: Transport::Plain,
+            mid_stream: false,
+        })
+    };
+    let request = |messages: &str| {
+        let body = format!(r#"{{"model":"m","stream":true,"messages":[{messages}]}}"#);
+        let len = body.len();
+        format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: api.openai.com\r\ncontent-type: application/json\r\ncontent-length: {len}\r\n\r\n{body}"
+        )
+    };
+    let event = |delta: &str, finish: &str| {
+        let data = format!(
+            "data: {{\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"model\":\"m\",\"choices\":[{{\"index\":0,\"delta\":{delta},\"finish_reason\":{finish}}}]}}\n\n"
+        );
+        format!("{:x}\r\n{data}\r\n", data.len())
+    };
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+    let tool = r#"{"tool_calls":[{"index":0,"id":"t1","type":"function","function":{"name":"run","arguments":"{}"}}]}"#;
+    let done = "e\r\ndata: [DONE]\n\n\r\n";
+    let user = r#"{"role":"user","content":"do it"}"#;
+    let asked = r#"{"role":"assistant","content":null,"tool_calls":[{"id":"t1","type":"function","function":{"name":"run","arguments":"{}"}}]}"#;
+    let result = r#"{"role":"tool","tool_call_id":"t1","content":"ok"}"#;
+    events.push(open(1));
+    say(&mut events, 1, Direction::Sent, request(user));
+    say(
+        &mut events,
+        1,
+        Direction::Received,
+        format!("{head}{}{}{done}", event(tool, "null"), event("{}", "\"tool_calls\"")),
+    );
+    events.push(open(2));
+    say(&mut events, 2, Direction::Sent, request(&format!("{user},{asked},{result}")));
+    let answer = format!("{head}{}{}{done}0\r\n\r\n", event(r#"{"content":"done"}"#, "null"), event("{}", "\"stop\""));
+    say(&mut events, 2, Direction::Received, answer);
+    for conn in [1, 2] {
+        let close =
+            Close { conn: ConnId(conn), at: Nanos(1_790_000_001_000_000_000), direction: None, how: CloseHow::Freed };
+        events.push(Event::Close(close));
+    }
+    events
+}
+
+#[test]
+fn an_answer_whose_last_chunk_is_left_unread_is_known_before_the_next_call() {
+    let home = tempfile::tempdir().unwrap();
+    let tape = home.path().join("unread.tape");
+    let mut recorder = heron::capture::tape::Recorder::create(&tape).unwrap();
+    recorder.record(&unread_end()).unwrap();
+    recorder.finish().unwrap();
+    for workers in ["1", "4"] {
+        let said = lines(home.path(), &["replay", text(&tape), "--json", "--workers", workers]);
+        let turns: Vec<serde_json::Value> = said
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+            .filter(|line| line["type"] == "turn")
+            .collect();
+        assert_eq!(turns.len(), 1, "{said}");
+        assert_eq!(turns[0]["status"], "complete");
+        assert_eq!(turns[0]["call_ids"].as_array().unwrap().len(), 2);
+        assert_eq!(turns[0]["answer"], "done");
+    }
+}

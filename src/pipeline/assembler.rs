@@ -1,13 +1,13 @@
 //! The assembler: takes all updates in event-time order, asks `turn` where they belong, and hands facts to the outlets.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::outlet::{Fact, Outlet};
 use super::summary::Summary;
 use crate::event::{Event, Nanos, ProcId, ProcessChange, ProcessEvent, ProcessInfo};
 use crate::turn::{self, Placement, TurnUpdate};
-use crate::wire::{Call, CallId, CallUpdate};
+use crate::wire::{Call, CallId, CallState, CallUpdate};
 
 /// What the assembler puts into order.
 pub(super) struct Ordered {
@@ -54,6 +54,10 @@ pub(super) struct Assembler {
     processes: HashMap<ProcId, Arc<ProcessInfo>>,
     /// Where calls that are still under way belong, as last said.
     places: HashMap<CallId, Placement>,
+    /// Calls whose answer is complete while their exchange is not over.
+    answered: HashMap<CallId, Arc<Call>>,
+    /// Of these, the ones that `turn` took as done because their process went on.
+    settled: HashSet<CallId>,
     outlets: Vec<Box<dyn Outlet>>,
     summary: Summary,
 }
@@ -65,6 +69,8 @@ impl Assembler {
             updates: Vec::new(),
             processes: HashMap::new(),
             places: HashMap::new(),
+            answered: HashMap::new(),
+            settled: HashSet::new(),
             outlets,
             summary: Summary::default(),
         }
@@ -76,7 +82,7 @@ impl Assembler {
         for Ordered { at, kind } in batch {
             match kind {
                 Kind::Process(event) => self.process(&event),
-                Kind::Update(CallUpdate::Progress(call)) => self.progress(Arc::new(*call)),
+                Kind::Update(CallUpdate::Progress(call)) => self.progress(at, Arc::new(*call)),
                 Kind::Update(CallUpdate::Done(call)) => self.done(Arc::new(*call)),
                 Kind::Tick => self.push(turn::Input::Tick(at)),
             }
@@ -114,14 +120,49 @@ impl Assembler {
         self.push(turn::Input::Process(event));
     }
 
-    fn progress(&mut self, call: Arc<Call>) {
-        self.push(turn::Input::Progress(&call));
+    fn progress(&mut self, at: Nanos, call: Arc<Call>) {
+        if call.answered {
+            let mut answered = Call::clone(&call);
+            answered.state = CallState::Done;
+            answered.times.last_byte = Some(at);
+            self.answered.insert(call.id, Arc::new(answered));
+        } else {
+            self.settle_before(&call);
+        }
+        if !self.settled.contains(&call.id) {
+            self.push(turn::Input::Progress(&call));
+        }
         let place = self.places.get(&call.id).copied();
         self.emit_call(call, place, false);
     }
 
+    /// A client that makes its next call has read the answers before it, also where it left the last bytes of their
+    /// exchanges on the wire: `turn` is to know those answers first.
+    fn settle_before(&mut self, next: &Call) {
+        if self.answered.is_empty() {
+            return;
+        }
+        let began = next.times.request_first;
+        let mut before: Vec<Arc<Call>> = self
+            .answered
+            .values()
+            .filter(|call| call.id != next.id && call.process == next.process && call.times.request_first < began)
+            .cloned()
+            .collect();
+        before.sort_by_key(|call| (call.times.last_byte, call.id));
+        for call in before {
+            self.answered.remove(&call.id);
+            self.settled.insert(call.id);
+            self.push(turn::Input::Done(&call));
+        }
+    }
+
     fn done(&mut self, call: Arc<Call>) {
-        self.push(turn::Input::Done(&call));
+        self.answered.remove(&call.id);
+        if !self.settled.remove(&call.id) {
+            self.settle_before(&call);
+            self.push(turn::Input::Done(&call));
+        }
         let place = self.places.remove(&call.id);
         self.summary.add_call(&call, place.as_ref());
         self.emit_call(call, place, true);

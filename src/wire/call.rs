@@ -465,6 +465,9 @@ pub struct Call {
     pub request: Half,
     /// The response as sent.
     pub response: Half,
+    /// The answer's own end was seen (`[DONE]`, `message_stop`, `response.completed`). A client may leave the rest of the
+    /// exchange unread for long, and go on with its next call meanwhile.
+    pub answered: bool,
     /// How its connection ended, when that ended the call.
     pub ended_by: Option<CloseHow>,
     /// What was wrong, in order, each once.

@@ -38,6 +38,8 @@ pub(crate) struct Live {
     /// The request was read.
     understood: bool,
     last_progress: Option<Nanos>,
+    /// The answer's own end was told.
+    answered: bool,
 }
 
 /// How the answer is read.
@@ -105,6 +107,7 @@ impl Decode {
     /// Writes what the answer has said into a call.
     pub(crate) fn write(&self, call: &mut Call) {
         let answer = &self.answer;
+        call.answered = answer.complete;
         call.output = answer.messages();
         call.usage = answer.counts.usage();
         call.response_model.clone_from(&answer.model);
@@ -173,6 +176,7 @@ pub(crate) fn blank_call(exchange: &Exchange, found: &Match, sub: u32, begun: Na
         times: Times { request_first: begun, ..Times::default() },
         request: Half { headers, ..Half::default() },
         response: Half::default(),
+        answered: false,
         ended_by: None,
         flaws: Vec::new(),
     };
@@ -213,7 +217,7 @@ impl Live {
             request_shaped: true,
             provider_is_guess,
         };
-        Live { call: Box::new(call), reading, understood: false, last_progress: None }
+        Live { call: Box::new(call), reading, understood: false, last_progress: None, answered: false }
     }
 
     /// Reads the request; once.
@@ -280,7 +284,10 @@ impl Live {
     /// Hands on how far the call has come, unless that was done a moment ago.
     pub(crate) fn progress(&mut self, exchange: &Exchange, at: Nanos, context: &mut Context<'_>) {
         let Some(gap) = context.bounds.progress else { return };
-        if self.last_progress.is_some_and(|last| at.since(last) < gap) {
+        // Its own end is told at once: the client may go on before the exchange is over.
+        let answered = self.reading.decode.answer.complete && !self.answered;
+        self.answered |= answered;
+        if !answered && self.last_progress.is_some_and(|last| at.since(last) < gap) {
             return;
         }
         self.last_progress = Some(at);

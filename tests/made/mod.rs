@@ -156,6 +156,7 @@ pub fn call(number: u64) -> Call {
             body_len: response.len() as u64,
             body: Bytes::from(response),
         },
+        answered: true,
         ended_by: None,
         flaws: Vec::new(),
     }

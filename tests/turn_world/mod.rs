@@ -362,6 +362,7 @@ impl World {
             },
             request: Half { headers, ..Half::default() },
             response: Half::default(),
+            answered: true,
             ended_by: None,
             flaws: Vec::new(),
         };
