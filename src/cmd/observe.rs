@@ -243,6 +243,8 @@ fn health(counts: Counts, store: Option<Arc<WriterStatus>>, place: String) -> ap
             "passed_bytes": count("passed_bytes"),
             "filtered_bytes": count("filtered_bytes"),
             "targets": counts.targets(),
+            "encrypted": counts.encrypted(),
+            "warnings": counts.warnings(),
         })
     })
 }

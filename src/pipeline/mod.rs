@@ -149,6 +149,18 @@ impl Counts {
     pub fn targets(&self) -> Vec<crate::capture::Target> {
         self.source.targets()
     }
+
+    /// Encrypted connections that stayed closed (packet sources), the newest 1,000.
+    pub fn encrypted(&self) -> Vec<crate::capture::Encrypted> {
+        let mut all = self.source.encrypted();
+        all.drain(..all.len().saturating_sub(1000));
+        all
+    }
+
+    /// What a person should know about the input.
+    pub fn warnings(&self) -> Vec<String> {
+        self.source.warnings()
+    }
 }
 
 fn spawn<T: Send + 'static>(

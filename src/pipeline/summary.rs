@@ -30,8 +30,21 @@ pub struct Summary {
 }
 
 /// Counters of the sources that mean lost bytes or events.
-const LOSSES: &[&str] =
-    &["ring_full", "read_fault", "map_full", "lost_bytes", "missed_bytes", "kernel_drops", "tape_cut", "file_cut"];
+const LOSSES: &[&str] = &[
+    "ring_full",
+    "read_fault",
+    "map_full",
+    "lost_bytes",
+    "missed_bytes",
+    "kernel_drops",
+    "tape_cut",
+    "file_cut",
+    "snapped_bytes",
+    "capture_drops",
+    "interface_drops",
+    "probe_missing_packets",
+    "probe_bad_version",
+];
 
 /// Whether a source's counter means lost bytes or events.
 pub fn is_loss(counter: &str) -> bool {

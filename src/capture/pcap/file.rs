@@ -177,6 +177,7 @@ pub(super) fn key_log(path: Option<&Path>) -> Result<KeyLog> {
 fn counters(table: &Table, merge: &Merge) -> BTreeMap<&'static str, u64> {
     let mut counters = table.counters();
     counters.insert("capture_drops", merge.drops());
+    counters.insert("file_cut", merge.warnings().count() as u64);
     counters
 }
 
