@@ -178,6 +178,11 @@ mod tests {
     }
 
     #[test]
+    fn the_packaged_file_shows_the_defaults() {
+        assert_eq!(Config::parse(include_str!("../packaging/heron.toml")).unwrap(), Config::default());
+    }
+
+    #[test]
     fn an_unknown_key_is_an_error_that_names_the_nearest_one() {
         let error = Config::parse("[console]\nprot = 3001\n").unwrap_err().to_string();
         assert!(error.contains("line 2") && error.contains("did you mean `port`?"), "{error}");
