@@ -20,7 +20,7 @@ pub(crate) struct Messages {
 }
 
 impl Wire for Messages {
-    fn request(&self, body: &mut Body<'_>, call: &mut Call) -> bool {
+    fn request(&mut self, body: &mut Body<'_>, call: &mut Call) -> bool {
         match call.operation {
             Operation::Batch => return batch(body, call),
             Operation::TextCompletion => return completion(body, call),

@@ -48,7 +48,7 @@ pub(crate) struct Invoke {
 }
 
 impl Wire for Invoke {
-    fn request(&self, body: &mut Body<'_>, call: &mut Call) -> bool {
+    fn request(&mut self, body: &mut Body<'_>, call: &mut Call) -> bool {
         if call.request_model.as_deref().is_some_and(|model| model.contains("embed")) {
             call.operation = Operation::Embeddings;
             call.parameters = parameters(body, &["inputText", "texts", "images"]);
@@ -151,27 +151,36 @@ fn text_models(raw: Raw<'_>, answer: &mut Answer) {
     let mut known = false;
     for (key, value) in raw.fields() {
         match &*key {
-            "outputText" | "generation" | "completion" | "text" => {
-                known = true;
-                value.text().iter().for_each(|text| answer.main().append_text(text));
-            }
+            "outputText" | "generation" | "completion" | "text" => known = true,
             "results" | "outputs" | "generations" | "completions" => {
                 known = true;
-                for result in value.elements() {
-                    text_models(result, answer);
-                }
-            }
-            "completionReason" | "stop_reason" | "finish_reason" if !value.is_null() => {
-                answer.finish(value);
-                answer.complete = true;
+                value.elements().for_each(|result| text_result(result, answer));
             }
             "embedding" | "embeddings" | "embeddingsByType" => known = true,
             "id" | "generation_id" => answer.set_id(Some(value)),
             _ => {}
         }
     }
-    answer.counts.read(raw);
+    text_result(raw, answer);
     answer.understood |= known;
+}
+
+/// One result, or the answer itself where it has no list of them.
+fn text_result(raw: Raw<'_>, answer: &mut Answer) {
+    for (key, value) in raw.fields() {
+        match &*key {
+            "outputText" | "generation" | "completion" | "text" => {
+                value.text().iter().for_each(|text| answer.main().append_text(text));
+            }
+            "completionReason" | "stop_reason" | "finish_reason" if !value.is_null() => {
+                answer.finish(value);
+                answer.complete = true;
+            }
+            "data" => value.str_of("text").iter().for_each(|text| answer.main().append_text(text)),
+            _ => {}
+        }
+    }
+    answer.counts.read(raw);
 }
 
 /// The decoder of Converse.
@@ -179,7 +188,7 @@ fn text_models(raw: Raw<'_>, answer: &mut Answer) {
 pub(crate) struct Converse;
 
 impl Wire for Converse {
-    fn request(&self, body: &mut Body<'_>, call: &mut Call) -> bool {
+    fn request(&mut self, body: &mut Body<'_>, call: &mut Call) -> bool {
         if call.operation == Operation::CountTokens {
             let Some(inner) = body.inner("input").and_then(|input| input.inner("converse")) else {
                 return body.has("input");

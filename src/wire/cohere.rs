@@ -20,7 +20,7 @@ const PLAN: u64 = 1 << 40;
 pub(crate) struct Cohere;
 
 impl Wire for Cohere {
-    fn request(&self, body: &mut Body<'_>, call: &mut Call) -> bool {
+    fn request(&mut self, body: &mut Body<'_>, call: &mut Call) -> bool {
         call.request_model = body.string("model").or(call.request_model.take());
         if call.operation != Operation::Chat {
             call.parameters = parameters(body, &["model", "texts", "inputs", "input", "images", "documents", "query"]);

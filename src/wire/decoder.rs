@@ -27,7 +27,7 @@ pub(crate) struct Event<'a> {
 /// Nothing here fails: what cannot be understood is marked ([`Answer::misshapen`], or `false` from `request`).
 pub(crate) trait Wire: Send {
     /// Reads the request's body into the call; false when it has not the API's shape.
-    fn request(&self, body: &mut Body<'_>, call: &mut Call) -> bool;
+    fn request(&mut self, body: &mut Body<'_>, call: &mut Call) -> bool;
 
     /// Reads one event of a streamed answer.
     fn event(&mut self, event: Event<'_>, answer: &mut Answer);

@@ -33,7 +33,7 @@ const NOT_PARAMETERS: &[&str] = &[
 pub(crate) struct Generate;
 
 impl Wire for Generate {
-    fn request(&self, body: &mut Body<'_>, call: &mut Call) -> bool {
+    fn request(&mut self, body: &mut Body<'_>, call: &mut Call) -> bool {
         if let Some(model) = body.string("model") {
             call.request_model = Some(strip_models(&model).to_owned());
         }
@@ -99,7 +99,7 @@ pub(crate) fn content(raw: Raw<'_>) -> Draft {
 fn read_content(raw: Raw<'_>, draft: &mut Draft) {
     match raw.kind() {
         Kind::String => raw.string().into_iter().for_each(|text| draft.text(text)),
-        Kind::Array => raw.elements().for_each(|element| read_content(element, draft)),
+        Kind::Array => raw.elements().for_each(|element| read_part(element, draft)),
         _ => match raw.get("parts") {
             Some(list) if list.is_array() => list.elements().for_each(|part| read_part(part, draft)),
             Some(part) => read_part(part, draft),
@@ -291,7 +291,7 @@ pub(crate) struct Live;
 
 impl Wire for Live {
     /// A WebSocket has no request body: the session describes its calls.
-    fn request(&self, body: &mut Body<'_>, _call: &mut Call) -> bool {
+    fn request(&mut self, body: &mut Body<'_>, _call: &mut Call) -> bool {
         body.raw().bytes().is_empty()
     }
 
@@ -346,7 +346,7 @@ fn server_content(raw: Raw<'_>, answer: &mut Answer) {
 pub(crate) struct Interactions;
 
 impl Wire for Interactions {
-    fn request(&self, body: &mut Body<'_>, call: &mut Call) -> bool {
+    fn request(&mut self, body: &mut Body<'_>, call: &mut Call) -> bool {
         call.operation = Operation::GenerateContent;
         call.request_model = body.string("model").or_else(|| body.string("agent"));
         call.stream = body.get("stream").and_then(Raw::bool).unwrap_or(false);

@@ -125,7 +125,8 @@ impl<'a> Raw<'a> {
 
     /// The value as a tree; `None` when it is no JSON or too deep.
     pub(crate) fn value(self) -> Option<Value> {
-        serde_json::from_slice(self.0).ok().or_else(|| self.lenient(0))
+        let read = serde_json::from_slice(self.0).ok();
+        read.or_else(|| if is_deep(self.0) { None } else { self.lenient(0) })
     }
 
     /// What serde refuses and agents do send: lone surrogates, bytes that are not UTF-8.
@@ -310,6 +311,28 @@ fn skip_nested(text: &[u8], mut at: usize) -> Option<usize> {
         }
         at += 1;
     }
+}
+
+/// True when containers stand in one another deeper than trees are built: found in one walk, before anybody descends.
+fn is_deep(text: &[u8]) -> bool {
+    let (mut at, mut depth) = (0, 0_usize);
+    while let Some(byte) = text.get(at) {
+        match byte {
+            b'"' => {
+                let Some(end) = skip_string(text, at) else { return false };
+                at = end;
+                continue;
+            }
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > MAX_DEPTH {
+            return true;
+        }
+        at += 1;
+    }
+    false
 }
 
 /// The end of the string at `at`. Looks for quotes only: texts are full of other escapes.

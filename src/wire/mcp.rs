@@ -15,15 +15,19 @@ use crate::wire::{Call, Content, Operation, Role, ToolCall, ToolOffered, parts};
 
 /// The decoder.
 #[derive(Debug, Default)]
-pub(crate) struct Mcp;
+pub(crate) struct Mcp {
+    /// The client only listens: whatever ends the stream, it was whole.
+    listening: bool,
+}
 
 impl Wire for Mcp {
-    fn request(&self, body: &mut Body<'_>, call: &mut Call) -> bool {
+    fn request(&mut self, body: &mut Body<'_>, call: &mut Call) -> bool {
         call.operation = Operation::Mcp;
         if body.raw().bytes().is_empty() {
             // The stream for the server's own messages, or the session's end.
             call.parameters.insert("method".to_owned(), Value::from(call.method.to_lowercase()));
             call.stream = call.method == "GET";
+            self.listening = true;
             return true;
         }
         let first = if body.raw().is_array() { body.raw().elements().next() } else { Some(body.raw()) };
@@ -32,6 +36,7 @@ impl Wire for Mcp {
 
     fn event(&mut self, event: Event<'_>, answer: &mut Answer) {
         message(event.data, answer);
+        answer.complete |= self.listening;
     }
 
     fn whole(&mut self, body: Raw<'_>, answer: &mut Answer) {

@@ -1,5 +1,7 @@
 //! Ollama's own API: `/api/chat`, `/api/generate`, `/api/embed`. Its streams are one JSON per line, and streaming is the default.
 
+use std::sync::Arc;
+
 use crate::wire::answer::Answer;
 use crate::wire::decoder::{Event, Wire, parameters, tools};
 use crate::wire::json::Raw;
@@ -12,7 +14,7 @@ use crate::wire::{Call, Content, Operation, Role, WireApi, error, openai_chat, p
 pub(crate) struct Ollama;
 
 impl Wire for Ollama {
-    fn request(&self, body: &mut Body<'_>, call: &mut Call) -> bool {
+    fn request(&mut self, body: &mut Body<'_>, call: &mut Call) -> bool {
         call.request_model = body.string("model").or_else(|| body.string("name"));
         call.parameters =
             parameters(body, &["model", "messages", "prompt", "system", "tools", "stream", "input", "images"]);
@@ -49,15 +51,13 @@ fn generate(body: &mut Body<'_>, call: &mut Call) {
         parts::content(value, &mut draft);
         vec![draft]
     });
-    let images = body.get("images");
-    call.messages.extend(body.whole("prompt", |value| {
-        let mut draft = Draft::new(Role::User);
-        parts::content(value, &mut draft);
-        images.into_iter().flat_map(Raw::elements).for_each(|data| {
-            draft.media("image", None, None, parts::inner_bytes(data));
-        });
-        vec![draft]
-    }));
+    let Some(prompt) = body.get("prompt") else { return };
+    let mut draft = Draft::new(Role::User);
+    parts::content(prompt, &mut draft);
+    body.get("images").into_iter().flat_map(Raw::elements).for_each(|data| {
+        draft.media("image", None, None, parts::inner_bytes(data));
+    });
+    call.messages.push(Arc::new(draft.seal()));
 }
 
 fn line(raw: Raw<'_>, answer: &mut Answer) {

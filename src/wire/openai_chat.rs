@@ -27,7 +27,7 @@ pub(crate) struct Chat {
 }
 
 impl Wire for Chat {
-    fn request(&self, body: &mut Body<'_>, call: &mut Call) -> bool {
+    fn request(&mut self, body: &mut Body<'_>, call: &mut Call) -> bool {
         if call.operation == Operation::Batch {
             return batch(body, call);
         }

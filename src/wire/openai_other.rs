@@ -22,22 +22,17 @@ pub(crate) struct Completions {
 }
 
 impl Wire for Completions {
-    fn request(&self, body: &mut Body<'_>, call: &mut Call) -> bool {
+    fn request(&mut self, body: &mut Body<'_>, call: &mut Call) -> bool {
         call.request_model = body.string("model").or(call.request_model.take());
         call.stream = body.get("stream").and_then(Raw::bool).unwrap_or(false);
         call.parameters = parameters(body, &["model", "prompt", "stream"]);
         let prompt = body.get("prompt");
         let texts =
             prompt.is_some_and(|prompt| prompt.elements().next().is_some_and(|first| first.kind() == Kind::String));
-        let read = |raw: Raw<'_>| {
-            let mut draft = Draft::new(Role::User);
-            parts::content(raw, &mut draft);
-            draft
-        };
         call.messages = if texts {
-            body.messages("prompt", |raw| Some(read(raw)))
+            body.messages("prompt", |raw| Some(prompt_message(raw)))
         } else {
-            body.whole("prompt", |value| vec![read(value)])
+            body.whole("prompt", |value| vec![prompt_message(value)])
         };
         prompt.is_some()
     }
@@ -53,6 +48,12 @@ impl Wire for Completions {
         self.event(Event { name: "", data: body }, answer);
         answer.complete |= answer.understood;
     }
+}
+
+fn prompt_message(raw: Raw<'_>) -> Draft {
+    let mut draft = Draft::new(Role::User);
+    parts::content(raw, &mut draft);
+    draft
 }
 
 /// llama.cpp's own completion.
@@ -78,7 +79,7 @@ fn llama(raw: Raw<'_>, answer: &mut Answer) {
 pub(crate) struct Embeddings;
 
 impl Wire for Embeddings {
-    fn request(&self, body: &mut Body<'_>, call: &mut Call) -> bool {
+    fn request(&mut self, body: &mut Body<'_>, call: &mut Call) -> bool {
         call.request_model = body.string("model").or(call.request_model.take());
         call.parameters = parameters(body, &["model", "input"]);
         ["input", "inputs", "texts"].iter().any(|key| body.has(key))
@@ -104,7 +105,7 @@ impl Wire for Embeddings {
 pub(crate) struct Media;
 
 impl Wire for Media {
-    fn request(&self, body: &mut Body<'_>, call: &mut Call) -> bool {
+    fn request(&mut self, body: &mut Body<'_>, call: &mut Call) -> bool {
         if let Some(model) = multipart_field(body.raw(), "model") {
             call.request_model = Some(model);
             call.stream = multipart_field(body.raw(), "stream").as_deref() == Some("true");

@@ -23,7 +23,7 @@ const TEXT: u64 = 1 << 16;
 pub(crate) struct Responses;
 
 impl Wire for Responses {
-    fn request(&self, body: &mut Body<'_>, call: &mut Call) -> bool {
+    fn request(&mut self, body: &mut Body<'_>, call: &mut Call) -> bool {
         request(body, call)
     }
 

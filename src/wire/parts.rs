@@ -71,22 +71,16 @@ pub(crate) fn other(raw: Raw<'_>) -> Content {
 
 /// Anthropic's `thinking` is text; Mistral's is a list of text parts; others say `text`, `reasoning` or `summary`.
 fn thinking(raw: Raw<'_>, draft: &mut Draft) {
-    let mut inner = Draft::new(Role::Assistant);
-    for key in ["thinking", "text", "reasoning", "content", "summary"] {
-        if let Some(value) = raw.some(key) {
-            content(value, &mut inner);
-            break;
-        }
+    let given = ["thinking", "text", "reasoning", "content", "summary"].into_iter().find_map(|key| raw.some(key));
+    draft.thinking(given.map(flat_text).unwrap_or_default());
+}
+
+/// A text, or a list of texts and text parts, as one text. Looks one level deep: data must not choose the depth.
+fn flat_text(raw: Raw<'_>) -> String {
+    match raw.kind() {
+        Kind::Array => raw.elements().filter_map(|part| part.string().or_else(|| part.get("text")?.string())).collect(),
+        _ => raw.string().or_else(|| raw.get("text")?.string()).unwrap_or_default(),
     }
-    let texts: Vec<&str> = inner
-        .content()
-        .iter()
-        .filter_map(|piece| match piece {
-            Content::Text { text } | Content::Thinking { text } => Some(text.as_str()),
-            _ => None,
-        })
-        .collect();
-    draft.thinking(texts.concat());
 }
 
 pub(crate) fn tool_use(raw: Raw<'_>, server_side: bool) -> ToolCall {
@@ -136,8 +130,15 @@ fn result_part(raw: Raw<'_>) -> String {
     if let Some(text) = text {
         return text;
     }
+    let kind = raw.str_of("type").unwrap_or(Cow::Borrowed(""));
     let mut draft = Draft::new(Role::Tool);
-    part(raw, &mut draft);
+    // Only media: anything else could hold results again, as deep as the data likes.
+    match &*kind {
+        "image" | "document" => source(raw, &kind, &mut draft),
+        "image_url" | "input_image" => url(raw, &kind, &mut draft),
+        "audio" | "input_audio" => audio(raw, &mut draft),
+        _ => {}
+    }
     match draft.content() {
         [Content::Media { kind, media_type, size, .. }] => {
             format!("[{kind} {}, {size} bytes of base64]", media_type.as_deref().unwrap_or("of unknown type"))

@@ -19,7 +19,7 @@ pub(crate) struct Realtime {
 }
 
 impl Wire for Realtime {
-    fn request(&self, body: &mut Body<'_>, call: &mut Call) -> bool {
+    fn request(&mut self, body: &mut Body<'_>, call: &mut Call) -> bool {
         if body.raw().bytes().is_empty() {
             call.request_model =
                 crate::wire::registry::query(&call.target, "model").map(crate::wire::registry::percent_decoded);

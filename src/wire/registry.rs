@@ -236,6 +236,8 @@ impl Rule {
             WireApi::BedrockInvoke | WireApi::BedrockConverse => {
                 path.contains("/model/") || authority.is_some_and(|host| host.contains("bedrock"))
             }
+            // Any model of any kind can be asked for predictions; those of a publisher are language models.
+            _ if self.tail == ":predict" => path.contains("/publishers/"),
             _ => true,
         }
     }

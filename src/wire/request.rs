@@ -4,6 +4,7 @@
 //! conversation: elements of its messages whose bytes are the same are neither walked nor read again, and the messages
 //! of both calls are the same `Arc`s. What comes out never depends on what is kept: it is the same values, sooner.
 
+use std::any::TypeId;
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -52,6 +53,8 @@ pub(crate) struct Prior {
 #[derive(Debug)]
 struct Kept {
     key: String,
+    /// Which function read it: the same bytes mean something else to another one.
+    reader: TypeId,
     raw: Bytes,
     what: What,
 }
@@ -127,11 +130,15 @@ impl<'a> Body<'a> {
         self.fields.iter().map(|field| (&*field.key, field.value))
     }
 
-    /// The messages of an array; `read` reads one element.
-    pub(crate) fn messages(&mut self, key: &str, mut read: impl FnMut(Raw<'a>) -> Option<Draft>) -> Vec<Arc<Message>> {
+    /// The messages of an array; `read` reads one element, and may depend on nothing else (hence `'static`).
+    pub(crate) fn messages<F>(&mut self, key: &str, read: F) -> Vec<Arc<Message>>
+    where
+        F: Fn(Raw<'_>) -> Option<Draft> + 'static,
+    {
         let Some(field) = self.fields.iter().find(|field| field.key == key) else { return Vec::new() };
         let (array, same_elements) = (field.value, field.same_elements);
-        let (mut ends, mut entries) = self.same_entries(key, same_elements);
+        let reader = TypeId::of::<F>();
+        let (mut ends, mut entries) = self.same_entries(key, reader, same_elements);
         let mut elements = match ends.last() {
             Some(end) => Elements::resume(array, *end),
             None => array.elements(),
@@ -145,52 +152,61 @@ impl<'a> Body<'a> {
             entries.push(read(element).map(|draft| Arc::new(draft.seal())));
         }
         let messages = entries.iter().flatten().cloned().collect();
-        self.keep(key, array, What::Messages { ends, entries });
+        self.keep(key, reader, array, What::Messages { ends, entries });
         messages
     }
 
     /// The earlier request's elements and messages that this one repeats.
-    fn same_entries(&self, key: &str, count: usize) -> (Vec<usize>, Vec<Option<Arc<Message>>>) {
-        let kept = self.prior.as_ref().and_then(|prior| prior.fields.iter().find(|kept| kept.key == key));
-        let Some(Kept { what: What::Messages { ends, entries }, .. }) = kept else { return (Vec::new(), Vec::new()) };
+    fn same_entries(&self, key: &str, reader: TypeId, count: usize) -> (Vec<usize>, Vec<Option<Arc<Message>>>) {
+        let Some(What::Messages { ends, entries }) = self.kept(key, reader) else { return (Vec::new(), Vec::new()) };
         let ends = ends.get(..count).unwrap_or_default().to_vec();
         (ends, entries.get(..count).unwrap_or_default().to_vec())
     }
 
     /// A field that makes messages as a whole (a system prompt).
-    pub(crate) fn whole(&mut self, key: &str, read: impl FnOnce(Raw<'a>) -> Vec<Draft>) -> Vec<Arc<Message>> {
+    pub(crate) fn whole<F>(&mut self, key: &str, read: F) -> Vec<Arc<Message>>
+    where
+        F: Fn(Raw<'_>) -> Vec<Draft> + 'static,
+    {
         let Some(field) = self.fields.iter().find(|field| field.key == key) else { return Vec::new() };
         let (value, same) = (field.value, field.same);
-        let messages = match self.kept_same(key, same) {
+        let reader = TypeId::of::<F>();
+        let messages = match self.kept(key, reader).filter(|_| same) {
             Some(What::Whole(messages)) => messages.clone(),
             _ => read(value).into_iter().map(|draft| Arc::new(draft.seal())).collect(),
         };
-        self.keep(key, value, What::Whole(messages.clone()));
+        self.keep(key, reader, value, What::Whole(messages.clone()));
         messages
     }
 
     /// The tools offered.
-    pub(crate) fn tools(&mut self, key: &str, read: impl FnOnce(Raw<'a>) -> Vec<ToolOffered>) -> Arc<[ToolOffered]> {
+    pub(crate) fn tools<F>(&mut self, key: &str, read: F) -> Arc<[ToolOffered]>
+    where
+        F: Fn(Raw<'_>) -> Vec<ToolOffered> + 'static,
+    {
         let Some(field) = self.fields.iter().find(|field| field.key == key) else { return Arc::from([]) };
         let (value, same) = (field.value, field.same);
-        let tools: Arc<[ToolOffered]> = match self.kept_same(key, same) {
+        let reader = TypeId::of::<F>();
+        let tools: Arc<[ToolOffered]> = match self.kept(key, reader).filter(|_| same) {
             Some(What::Tools(tools)) => tools.clone(),
             _ => read(value).into(),
         };
-        self.keep(key, value, What::Tools(tools.clone()));
+        self.keep(key, reader, value, What::Tools(tools.clone()));
         tools
     }
 
-    fn kept_same(&self, key: &str, same: bool) -> Option<&What> {
-        let prior = self.prior.as_ref().filter(|_| same)?;
-        prior.fields.iter().find(|kept| kept.key == key).map(|kept| &kept.what)
+    fn kept(&self, key: &str, reader: TypeId) -> Option<&What> {
+        let fields = &self.prior.as_ref()?.fields;
+        // The first of a name: that is the one whose bytes were compared.
+        fields.iter().find(|kept| kept.key == key).filter(|kept| kept.reader == reader).map(|kept| &kept.what)
     }
 
-    fn keep(&mut self, key: &str, value: Raw<'a>, what: What) {
+    fn keep(&mut self, key: &str, reader: TypeId, value: Raw<'a>, what: What) {
         // Only a container that is whole tells by its own bytes where it ends.
         let whole = matches!(value.bytes(), [b'{', .., b'}'] | [b'[', .., b']']);
-        if whole {
-            self.kept.push(Kept { key: key.to_owned(), raw: self.content.slice_ref(value.bytes()), what });
+        let known = self.kept.iter().any(|kept| kept.key == key);
+        if whole && !known {
+            self.kept.push(Kept { key: key.to_owned(), reader, raw: self.content.slice_ref(value.bytes()), what });
         }
     }
 
