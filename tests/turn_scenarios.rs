@@ -945,3 +945,65 @@ fn a_prompt_added_to_the_message_of_one_that_was_not_answered_interrupts_it() {
         &["interrupted: write a book [a]", "complete: write a page [b] page"],
     );
 }
+
+#[test]
+fn a_picture_alone_is_a_prompt_and_one_beside_tool_results_is_none() {
+    let picture = || Content::Media { kind: "image".into(), media_type: None, reference: None, size: 5_000 };
+    everywhere(
+        |world| {
+            let mut chat = chat(1, 1);
+            chat.user("hello");
+            world.call(&mut chat, "a", says("hi"));
+            chat.say(vec![picture()]);
+            world.call(&mut chat, "b", asks("t1", "view", json!({"path": "x.png"})));
+            chat.result("t1", "shown");
+            chat.say(vec![picture()]);
+            world.call(&mut chat, "c", says("a cat"));
+        },
+        &["complete: hello [a] hi", "complete: [image] [b c] a cat"],
+    );
+}
+
+#[test]
+fn an_answered_turn_is_settled_by_the_next_prompt_or_the_end_of_its_process() {
+    let mut world = World::new(Sight::All);
+    world.exec(1, None, &["/usr/bin/agent"]);
+    let mut chat = chat(1, 1);
+    chat.user("one");
+    world.call(&mut chat, "a", says("first"));
+    assert!(!world.turn("one").settled);
+    chat.user("two");
+    world.call(&mut chat, "b", says("second"));
+    assert!(world.turn("one").settled && !world.turn("two").settled);
+    world.exit(1);
+    assert!(world.turn("two").settled);
+    world.end();
+    world.check();
+}
+
+#[test]
+fn a_sub_agent_that_begins_after_the_next_prompt_is_still_linked() {
+    let scenario = |world: &mut World| {
+        let mut main = chat(1, 1);
+        main.user("start the audit");
+        world.call(&mut main, "m1", asks("t1", "Agent", json!({"prompt": "audit every file slowly"})));
+        main.result("t1", "agent a1 launched");
+        world.call(&mut main, "m2", says("It runs."));
+        main.user("meanwhile, what is new?");
+        world.call(&mut main, "m3", says("Nothing."));
+        let mut sub = chat(1, 2);
+        sub.user("audit every file slowly");
+        world.call(&mut sub, "s1", says("clean"));
+    };
+    everywhere(
+        scenario,
+        &[
+            "complete: start the audit [m1 m2] It runs.",
+            "complete: meanwhile, what is new? [m3] Nothing.",
+            "complete <start the audit>: audit every file slowly [s1] clean",
+        ],
+    );
+    let world = run(Sight::Nothing, &scenario);
+    let linked = |step: &Step| matches!(step, Step::Tool { sub_turn: Some(_), .. });
+    assert!(world.turn("start the audit").steps.iter().any(linked));
+}

@@ -9,7 +9,7 @@ use crate::flaw::Flaw;
 use crate::wire::{Call, CallId, Content, Finish, Message, Role, ToolCall, Usage};
 
 use super::chain::Digest;
-use super::delegation::AskId;
+use super::delegation::{AskId, delegates};
 use super::{Agent, SessionId, Step, TimeSplit, Turn, TurnId, TurnStatus};
 
 /// A tool result is kept up to this size; `result_bytes` tells the whole.
@@ -325,6 +325,19 @@ impl OpenTurn {
             self.turn.status = status;
             self.shown.2 = true;
         }
+    }
+
+    /// True when the final answer came.
+    pub fn is_answered(&self) -> bool {
+        self.turn.status == TurnStatus::Complete
+    }
+
+    /// True when a sub-agent may still begin in one of its tool calls.
+    pub fn expects_sub_turn(&self) -> bool {
+        self.turn.steps.iter().rev().take(1_024).any(|step| match step {
+            Step::Tool { name, sub_turn: None, .. } => delegates(name),
+            _ => false,
+        })
     }
 
     /// True while a result of a tool or an answer is awaited.

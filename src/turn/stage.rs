@@ -181,14 +181,17 @@ impl Stage {
         let mut left: Vec<TurnId> = self
             .turns
             .values()
-            .filter(|open| open.is_in_progress() && open.last_process == Some(event.process))
+            .filter(|open| open.last_process == Some(event.process))
             .map(|open| open.turn.id)
             .collect();
         left.sort_unstable();
         for id in left {
-            if let Some(open) = self.turns.get_mut(&id) {
+            let Some(open) = self.turns.get_mut(&id) else { continue };
+            if open.is_in_progress() {
                 open.set_status(TurnStatus::Interrupted);
                 show(open, event.at, true, out);
+            } else if open.is_answered() {
+                self.settle(id, None, out);
             }
         }
     }
@@ -394,7 +397,9 @@ impl Stage {
         let delegations = &mut self.delegations;
         let added = open.add(call, place.tail, |ask, at| delegations.answered(ask, at));
         for asked in &added.asked {
-            let ask = Ask::new(id, place.session, conversation, asked.step, Who::of(call), end_of(call));
+            // Some agents start a tool before the answer's last byte.
+            let at = call.times.first_token.unwrap_or(end_of(call));
+            let ask = Ask::new(id, place.session, conversation, asked.step, Who::of(call), at);
             let number = delegations.insert(ask, &asked.call.name, &asked.call.arguments);
             open.set_ask(asked.step, number);
         }
@@ -417,7 +422,11 @@ impl Stage {
         if open.is_in_progress() {
             open.set_status(TurnStatus::Interrupted);
         }
-        show(open, at, false, out);
+        if open.is_answered() && !open.expects_sub_turn() {
+            self.settle(before, None, out);
+        } else {
+            show(open, at, false, out);
+        }
     }
 
     fn link_parent(&mut self, place: &TurnPlace, id: TurnId, call: &Call, out: &mut Vec<TurnUpdate>) {

@@ -19,6 +19,8 @@ pub(super) struct Tail {
     pub summary: bool,
     /// What else a user message says: the prompt when there is no other.
     pub others: Vec<String>,
+    /// The kind of a picture or file that a user message brings.
+    media: Option<String>,
 }
 
 /// Reads messages.
@@ -31,10 +33,15 @@ pub(super) fn read(messages: &[Arc<Message>]) -> Tail {
                 tail.answered |= !tail.prompts.is_empty();
                 tail.results = false;
                 tail.others.clear();
+                tail.media = None;
             }
             Role::Tool => tail.results = true,
             Role::User => tail.take_user(message),
         }
+    }
+    if let Some(kind) = tail.media.take().filter(|_| !tail.results && (tail.prompts.is_empty() || tail.answered)) {
+        // A picture alone is a prompt too; beside tool results it is the agent's.
+        tail.prompts = vec![format!("[{kind}]")];
     }
     tail
 }
@@ -87,6 +94,7 @@ impl Tail {
                     results = true;
                     stopped |= prompt::is_refusal(text);
                 }
+                Content::Media { kind, .. } => self.media = Some(kind.clone()),
                 _ => {}
             }
         }
