@@ -15,7 +15,7 @@ pub struct Bounds {
     /// Decoded bytes per coded byte of one body, once more than `free_content_bytes` were decoded: past it the body is
     /// taken for a decompression bomb and goes on without content.
     pub max_coding_ratio: u64,
-    /// Decoded bytes of one body to which `max_coding_ratio` does not apply.
+    /// Decoded bytes of one body, and of all bodies and messages in one event, to which `max_coding_ratio` does not apply.
     pub free_content_bytes: u64,
     /// Requests of one HTTP/1 connection that wait for their answers.
     pub max_waiting: usize,

@@ -7,8 +7,9 @@ use bytes::Bytes;
 use flate2::{Crc, Decompress, FlushDecompress, Status};
 use zstd::stream::raw::{DParameter, Decoder as ZstdDecoder, Operation};
 
+use super::sink::Sink;
 use crate::flaw::Flaw;
-use crate::http::{Bounds, Header};
+use crate::http::Header;
 
 /// More codings than this on one body are taken for an attack.
 const MAX_LAYERS: usize = 4;
@@ -72,7 +73,7 @@ impl Coding {
     }
 
     /// Takes wire bytes; gives the content they complete, and what went wrong.
-    pub fn push(&mut self, wire: &Bytes, bounds: &Bounds) -> (Bytes, Option<Flaw>) {
+    pub fn push(&mut self, wire: &Bytes, sink: &mut Sink<'_>) -> (Bytes, Option<Flaw>) {
         match self.state {
             State::Plain => return (wire.clone(), None),
             State::Dead => return (Bytes::new(), None),
@@ -87,11 +88,12 @@ impl Coding {
             return (wire.clone(), Some(Flaw::Encoding));
         }
         self.wire_bytes += wire.len() as u64;
-        let ratio = self.wire_bytes.saturating_mul(bounds.max_coding_ratio).max(bounds.free_content_bytes);
-        let allowed = ratio.min(bounds.max_content_bytes).saturating_sub(self.content_bytes);
+        let ratio = self.wire_bytes.saturating_mul(sink.bounds.max_coding_ratio).max(sink.bounds.free_content_bytes);
+        let allowed = ratio.min(sink.bounds.max_content_bytes).saturating_sub(self.content_bytes).min(sink.room);
         let mut content = Vec::new();
         let stop = undo(&mut self.layers, wire, &mut content, usize::try_from(allowed).unwrap_or(usize::MAX)).err();
         self.content_bytes += content.len() as u64;
+        sink.room = sink.room.saturating_sub(content.len() as u64);
         let flaw = stop.map(|stop| {
             self.kill();
             match stop {

@@ -108,6 +108,7 @@ impl Connection {
             return;
         }
         let sink = &mut self.sink(at, out);
+        sink.room = sink.room.max((bytes.len() as u64).saturating_mul(sink.bounds.max_coding_ratio));
         match &mut self.spoken {
             Spoken::Unknown(_) => self.push_unknown(direction, bytes, sink),
             _ => self.push_known(direction, bytes, sink),
@@ -173,7 +174,8 @@ impl Connection {
     }
 
     fn sink<'a>(&self, at: Nanos, out: &'a mut Output<'_>) -> Sink<'a> {
-        Sink { conn: self.conn, at, bounds: out.bounds, parts: out.parts, counters: out.counters }
+        let Output { parts, counters, bounds } = out;
+        Sink { conn: self.conn, at, bounds, room: bounds.free_content_bytes, parts, counters }
     }
 
     fn side(&self, direction: Direction) -> Side {

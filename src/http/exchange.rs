@@ -103,7 +103,7 @@ impl Exchange {
         let (body, flaw) = match &mut self.halves[index(side)].coding {
             None => (Body::plain(wire), None),
             Some(coding) => {
-                let (content, flaw) = coding.push(&wire, sink.bounds);
+                let (content, flaw) = coding.push(&wire, sink);
                 (Body { wire, content }, flaw)
             }
         };

@@ -61,6 +61,8 @@ pub(super) struct Sink<'a> {
     pub conn: ConnId,
     pub at: Nanos,
     pub bounds: &'a Bounds,
+    /// So many more bytes may be decoded out of this event: many small bombs are one large one.
+    pub room: u64,
     pub parts: &'a mut Vec<Part>,
     pub counters: &'a mut Counters,
 }

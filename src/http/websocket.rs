@@ -335,12 +335,17 @@ impl Half {
             inflate.stream.reset(false);
             inflate.broken = false;
         }
-        let max_bytes = sink.bounds.max_message_bytes;
+        // The message may have come in many events, of which the last one only gave room.
+        let room = sink.room.max((payload.len() as u64).saturating_mul(sink.bounds.max_coding_ratio));
+        let max_bytes = usize::try_from(room).unwrap_or(usize::MAX).min(sink.bounds.max_message_bytes);
         let outcome = if inflate.broken { None } else { inflate_message(inflate, payload, max_bytes) };
         let unsure = inflate.unsure;
         let flaw = match outcome {
             Some(Inflated::Whole(payload)) if unsure && memchr::memchr(UNSEEN, &payload).is_some() => Flaw::LostHistory,
-            Some(Inflated::Whole(payload)) => return Some(payload),
+            Some(Inflated::Whole(payload)) => {
+                sink.room = sink.room.saturating_sub(payload.len() as u64);
+                return Some(payload);
+            }
             Some(Inflated::TooLarge) => {
                 inflate.forget();
                 Flaw::Bound

@@ -160,6 +160,20 @@ fn a_decompression_bomb_is_cut_and_told() {
 }
 
 #[test]
+fn many_small_bombs_in_one_event_are_one_large_one() {
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    gzip.write_all(&vec![0; 1 << 20]).unwrap();
+    let gzip = gzip.finish().unwrap();
+    let head = format!("POST / HTTP/1.1\r\nContent-Encoding: gzip\r\nContent-Length: {}\r\n\r\n", gzip.len());
+    let one = [head.as_bytes(), &gzip].concat();
+    let bounds = heron::http::Bounds { free_content_bytes: 1 << 20, ..Default::default() };
+    let seen = exchanges_within(bounds, &[sent(one.repeat(100)), finished()]);
+    let content: usize = seen.iter().map(|exchange| exchange.request_content.len()).sum();
+    assert!(content <= one.len() * 100 * 48, "{content} bytes");
+    assert!(seen[0].request_content.len() == 1 << 20 && seen[99].flaws.contains(&Flaw::Bound));
+}
+
+#[test]
 fn a_large_body_is_handed_on_without_a_copy() {
     let mut stage = conn::Stage::new(conn::Bounds::default());
     let mut parts = Vec::new();
