@@ -1,6 +1,6 @@
 //! Packets as a source: capture files, live interfaces, remote probes.
 //!
-//! Frames are decoded ([`link`]), TCP streams put together ([`table`], [`connection`], [`stream`]), and handed on as [`Event`]s.
+//! Frames are decoded ([`link`]), TCP streams put together ([`table`], [`connection`], [`stream`]), and handed on as events.
 //! Packets exist only under this module. It must not know BPF, processes or HTTP (beyond telling it from other protocols by
 //! the first bytes, [`classify`]). Bytes of a mapped file are never copied on their way to an event.
 
