@@ -70,10 +70,11 @@ fn run(path: PathBuf, keylog: Option<PathBuf>) -> Seen {
     Seen { events, status }
 }
 
-const OPENED: [&str; 13] = [
+const OPENED: [&str; 14] = [
     "tls12-aes128",
     "tls12-aes256",
     "tls12-chacha",
+    "tls12-long",
     "tls12-resumed",
     "tls12-resumed-id",
     "tls13-aes128",
@@ -231,8 +232,24 @@ fn a_lost_packet_costs_its_records_and_nothing_more() {
 }
 
 #[test]
+fn a_certificate_that_is_not_whole_is_not_needed() {
+    let name = "tls12-long";
+    let file = std::fs::read(fixture(&format!("{name}.pcap"))).unwrap();
+    let records = records(&file);
+    // The first full packets are the server's hello and the middle of its certificates.
+    let mut full = records.iter().enumerate().filter(|(_, record)| record.len() > 1500).map(|(index, _)| index);
+    let middle = full.nth(1).unwrap();
+    let kept = records.iter().enumerate().filter(|(index, _)| *index != middle).map(|(_, record)| *record);
+    let seen = run_bytes(&[&file[..24], &kept.collect::<Vec<_>>().concat()].concat(), name);
+    for (direction, what) in ["sent", "received"].into_iter().enumerate() {
+        assert!(seen.bytes(direction) == std::fs::read(fixture(&format!("{name}.{what}"))).unwrap(), "{what}");
+    }
+    assert!(seen.events.iter().all(|event| !matches!(event, Event::Lost(_))));
+}
+
+#[test]
 fn damaged_connections_never_panic() {
-    for (seed, name) in (1u64..).zip(OPENED.into_iter().cycle().take(78)) {
+    for (seed, name) in (1u64..).zip(OPENED.into_iter().cycle().take(84)) {
         let mut bytes = std::fs::read(fixture(&format!("{name}.pcap"))).unwrap();
         let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         for _ in 0..seed % 40 {

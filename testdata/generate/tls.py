@@ -45,11 +45,12 @@ class Capture:
         self.process.wait()
 
 
-def certificate(directory):
-    key, cert = f"{directory}/key.pem", f"{directory}/cert.pem"
+def certificate(directory, names=1):
+    key, cert = f"{directory}/key-{names}.pem", f"{directory}/cert-{names}.pem"
+    others = "".join(f",DNS:alternative-{n}.models.test" for n in range(1, names))
     subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
                     "-keyout", key, "-out", cert, "-days", "2", "-subj", "/CN=models.test",
-                    "-addext", "subjectAltName=DNS:models.test"], check=True, stderr=subprocess.DEVNULL)
+                    "-addext", f"subjectAltName=DNS:models.test{others}"], check=True, stderr=subprocess.DEVNULL)
     return key, cert
 
 
@@ -207,6 +208,8 @@ def main():
         for name, cipher in [("aes128", "ECDHE-ECDSA-AES128-GCM-SHA256"), ("aes256", "ECDHE-ECDSA-AES256-GCM-SHA384"),
                              ("chacha", "ECDHE-ECDSA-CHACHA20-POLY1305")]:
             case(f"tls12-{name}", ["--tls-max", "1.2", "--ciphers", cipher])
+        long_key, long_cert = certificate(directory, names=150)
+        curl_case("tls12-long", directory, long_key, long_cert, ["--tls-max", "1.2"])
         case("tls12-resumed", ["--tls-max", "1.2"], count=2)
         case("tls12-resumed-id", ["--tls-max", "1.2"], count=2,
              prepare=lambda context: setattr(context, "options", context.options | ssl.OP_NO_TICKET))

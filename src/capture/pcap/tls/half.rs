@@ -83,6 +83,18 @@ impl Half {
         self.buf.first_chunk::<5>().copied()
     }
 
+    /// TLS 1.2: steps over what is left of a damaged handshake in the clear, up to the record after which it is encrypted.
+    pub(super) fn find_change_cipher(&mut self) -> bool {
+        const CHANGE_CIPHER: &[u8] = &[0x14, 3, 3, 0, 1, 1];
+        let found = memchr::memmem::find(&self.buf, CHANGE_CIPHER);
+        let skip = found.unwrap_or(self.buf.len().saturating_sub(CHANGE_CIPHER.len() - 1));
+        _ = self.buf.split_to(skip);
+        if found.is_some() {
+            self.at = At::Record;
+        }
+        found.is_some()
+    }
+
     /// The sequence numbers of all keys.
     pub(super) fn keys_seq(&self) -> [u64; 3] {
         let seq = |keys: &Option<Keys>| keys.as_ref().map_or(0, |keys| keys.seq);

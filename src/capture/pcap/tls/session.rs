@@ -147,8 +147,8 @@ impl Session {
             return self.dropped(role, at, len, out);
         }
         let Some(half) = self.halves.get_mut(role) else { return };
-        if half.epoch.is_none() {
-            // Without the hellos there is nothing to be had.
+        if half.epoch.is_none() && !self.suite.is_some_and(|suite| !suite.tls13) {
+            // Without the hellos there is nothing to be had. TLS 1.2's certificates, which follow them, are not needed.
             self.shut = Some(Shut::NoHandshake);
             return;
         }
@@ -341,6 +341,9 @@ impl Session {
     fn resync(&mut self, role: usize, at: Nanos, gone: u64, log: &mut KeyLog, out: &mut Vec<Piece>) -> bool {
         let Some(half) = self.halves.get_mut(role) else { return false };
         let Some(suite) = self.suite else { return false };
+        if half.epoch.is_none() {
+            return half.find_change_cipher();
+        }
         half.slack = (gone + half.buf.len() as u64) / (5 + TAG as u64) + 1;
         let mut start = 0;
         while let Some(candidate) = half.buf.get(start..) {
