@@ -168,7 +168,7 @@ struct heron_proc {
 	struct heron_hdr hdr;	/* of the process that changed */
 	__u64 parent_start;
 	__u32 parent_tgid;
-	__s32 status;		/* exit: the wait status */
+	__s32 status;		/* exit: the wait status; exec: 1 when the process is not watched (host mode) */
 	__u32 shares_memory;	/* fork: the child runs in its parent's memory until it calls exec */
 	__u32 uid;
 	__u32 name_len;		/* exec: bytes of name */

@@ -9,7 +9,6 @@ extern int bpf_probe_read_user_dynptr(struct bpf_dynptr *dptr, __u32 off, __u32 
 #define CHUNK_FULL 16384
 #define CHUNK_SMALL 2048
 #define CHUNK_TINY 256
-#define CHUNKS_MAX 512	/* of CHUNK_FULL: 8 MiB by size classes */
 
 static __always_inline __u64 wake_flags(bool now)
 {
@@ -110,37 +109,31 @@ static __always_inline int emit_exact(const bool sleepable, struct emit *e)
 	return e->left == 0;
 }
 
-/* One record of a size class; the tail of a record may be unused. Older kernels. */
+/* One record of a size class; the tail of a record may be unused. Kernels without a copy into ring dynptrs. */
 #define EMIT_CLASS(size_)                                                                                               \
-	static __noinline int emit_##size_(struct emit *e, __u32 sleepable)                                               \
+	static __always_inline void emit_##size_(const bool sleepable, struct emit *e)                                    \
 	{                                                                                                                 \
 		struct {                                                                                                  \
 			struct heron_data data;                                                                           \
 			char bytes[size_];                                                                                \
 		} *rec;                                                                                                   \
-		__u64 len;                                                                                                \
+		__u64 len = e->left;                                                                                      \
 		int err;                                                                                                  \
                                                                                                                           \
-		if (!e)                                                                                                   \
-			return 0;                                                                                         \
-		len = e->left;                                                                                            \
 		if (len > size_)                                                                                          \
 			len = size_;                                                                                      \
 		rec = bpf_ringbuf_reserve(&data_ring, sizeof(*rec), 0);                                                   \
 		if (!rec) {                                                                                               \
 			lost(HERON_C_RING_FULL, HERON_C_RING_FULL_BYTES, len);                                            \
 			advance(e, len);                                                                                  \
-			return 0;                                                                                         \
+			return;                                                                                           \
 		}                                                                                                         \
 		e->data.len = len;                                                                                        \
 		__builtin_memcpy(&rec->data, &e->data, sizeof(e->data));                                                  \
 		barrier_var(len);                                                                                         \
 		if (len > size_)                                                                                          \
 			len = size_;                                                                                      \
-		if (sleepable && heron_sleepable)                                                                         \
-			err = bpf_copy_from_user(rec->bytes, len, (const void *)e->buf);                                  \
-		else                                                                                                      \
-			err = bpf_probe_read_user(rec->bytes, len, (const void *)e->buf);                                 \
+		err = read_user(sleepable, rec->bytes, len, e->buf);                                                      \
 		if (err) {                                                                                                \
 			lost(HERON_C_READ_FAULT, HERON_C_READ_FAULT_BYTES, len);                                          \
 			rec->data.flags |= HERON_FLAG_HOLE | HERON_FLAG_FAULT;                                            \
@@ -149,12 +142,22 @@ static __always_inline int emit_exact(const bool sleepable, struct emit *e)
 		}                                                                                                         \
 		bpf_ringbuf_submit(rec, wake_flags(e->wake && e->left == len));                                           \
 		advance(e, len);                                                                                          \
-		return 0;                                                                                                 \
 	}
 
 EMIT_CLASS(CHUNK_FULL)
 EMIT_CLASS(CHUNK_SMALL)
 EMIT_CLASS(CHUNK_TINY)
+
+static __always_inline int emit_class(const bool sleepable, struct emit *e)
+{
+	if (e->left > CHUNK_SMALL)
+		emit_CHUNK_FULL(sleepable, e);
+	else if (e->left > CHUNK_TINY)
+		emit_CHUNK_SMALL(sleepable, e);
+	else
+		emit_CHUNK_TINY(sleepable, e);
+	return e->left == 0;
+}
 
 /* A loop's context lives on the stack; what changes from turn to turn lives in the thread's map value, where the verifier
  * does not follow it. */
@@ -172,31 +175,35 @@ static long exact_chunk(__u32 i, struct emit_loop *loop)
 	return emit_exact(false, loop->e);
 }
 
+static long class_chunk_sleepable(__u32 i, struct emit_loop *loop)
+{
+	return emit_class(true, loop->e);
+}
+
+static long class_chunk(__u32 i, struct emit_loop *loop)
+{
+	return emit_class(false, loop->e);
+}
+
 /* Copies `e->left` bytes at `e->buf` to the data ring. */
 static __always_inline void emit_bytes(const bool sleepable, struct emit *e)
 {
-	if (heron_exact_records) {
-		__u32 chunks = (e->left + heron_chunk_bytes - 1) / heron_chunk_bytes;
-		struct emit_loop loop = { .e = e };
+	struct emit_loop loop = { .e = e };
+	__u32 most;
 
+	if (heron_exact_records) {
+		most = e->left / heron_chunk_bytes + 1;
 		if (sleepable)
-			bpf_loop(chunks, exact_chunk_sleepable, &loop, 0);
+			bpf_loop(most, exact_chunk_sleepable, &loop, 0);
 		else
-			bpf_loop(chunks, exact_chunk, &loop, 0);
+			bpf_loop(most, exact_chunk, &loop, 0);
 		return;
 	}
-	for (int i = 0; i < CHUNKS_MAX && e->left > CHUNK_FULL; i++)
-		emit_CHUNK_FULL(e, sleepable);
-	if (e->left > CHUNK_FULL) {
-		lost(HERON_C_RING_FULL, HERON_C_RING_FULL_BYTES, e->left);
-		return;
-	}
-	if (e->left > CHUNK_SMALL)
-		emit_CHUNK_FULL(e, sleepable);
-	else if (e->left > CHUNK_TINY)
-		emit_CHUNK_SMALL(e, sleepable);
+	most = e->left / CHUNK_FULL + 1;
+	if (sleepable)
+		bpf_loop(most, class_chunk_sleepable, &loop, 0);
 	else
-		emit_CHUNK_TINY(e, sleepable);
+		bpf_loop(most, class_chunk, &loop, 0);
 }
 
 #endif

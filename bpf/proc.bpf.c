@@ -58,20 +58,25 @@ int BPF_PROG(heron_exec, struct task_struct *task, int old_pid, struct linux_bin
 	struct heron_watch *w = watched(task->tgid);
 	struct heron_proc *rec;
 	struct mm_struct *mm;
-	__u64 from, len;
+	__u64 from, len, start;
 	long n;
 
-	if (!w)
+	if (!w && !heron_host)
 		return 0;
-	count(HERON_C_EXECS, 1);
+	if (w)
+		count(HERON_C_EXECS, 1);
 	rec = bpf_ringbuf_reserve(&proc_ring, sizeof(*rec), 0);
 	if (!rec) {
 		count(HERON_C_EVENT_LOST, 1);
 		return 0;
 	}
-	fill_task(rec, HERON_KIND_EXEC, task, w->start);
+	start = BPF_CORE_READ(task, group_leader, start_boottime); /* by helper: not to be merged with the load below */
+	if (w)
+		start = w->start;
+	fill_task(rec, HERON_KIND_EXEC, task, start);
 	rec->hdr.size = sizeof(*rec);
-	rec->parent_tgid = w->parent;
+	rec->parent_tgid = w ? w->parent : 0;
+	rec->status = w ? 0 : 1;
 	n = bpf_probe_read_kernel_str(rec->name, sizeof(rec->name), bprm->filename);
 	rec->name_len = n > 0 ? n - 1 : 0;
 	mm = task->mm;
@@ -82,7 +87,7 @@ int BPF_PROG(heron_exec, struct task_struct *task, int old_pid, struct linux_bin
 	barrier_var(len);
 	if (len <= HERON_ARGS_MAX && bpf_probe_read_user(rec->args, len, (const void *)from) == 0)
 		rec->args_len = len;
-	if (heron_strict && (w->flags & HERON_WATCH_STRICT))
+	if (heron_strict && w && (w->flags & HERON_WATCH_STRICT))
 		bpf_send_signal(19 /* SIGSTOP */);
 	bpf_ringbuf_submit(rec, BPF_RB_FORCE_WAKEUP);
 	return 0;

@@ -238,3 +238,39 @@ fn plaintext_on_sockets_is_taken_and_filtered_like_tls() {
     let closes = outcome.events.iter().filter(|event| matches!(event, Event::Close(_)));
     assert_eq!(closes.count(), 2);
 }
+
+#[test]
+fn the_programs_load_in_every_configuration() {
+    if !can_trace("the_programs_load_in_every_configuration") {
+        return;
+    }
+    let facts = heron::capture::ebpf::facts::Facts::gather();
+    let best = facts.decide();
+    for (exact_records, sleepable) in [(best.exact_records, best.sleepable), (false, best.sleepable), (false, false)] {
+        for host in [false, true] {
+            let choose: Option<heron::capture::ebpf::Chooser> = if host { Some(Box::new(|_, _| false)) } else { None };
+            let decisions = heron::capture::ebpf::facts::Decisions { exact_records, sleepable, ..best };
+            let config = Config { choose, decisions: Some(decisions), strict: host, ..Config::default() };
+            if let Err(error) = heron::capture::ebpf::probe(&config) {
+                panic!("exact records {exact_records}, sleepable {sleepable}, host {host}: {error:#}");
+            }
+        }
+    }
+}
+
+#[test]
+fn size_classes_carry_the_same_bytes_as_exact_records() {
+    if !can_trace("size_classes_carry_the_same_bytes_as_exact_records") {
+        return;
+    }
+    let decisions = heron::capture::ebpf::facts::Facts::gather().decide();
+    let decisions = heron::capture::ebpf::facts::Decisions { exact_records: false, ..decisions };
+    let server = Server::start(&[]);
+    let config = Config { decisions: Some(decisions), ..Config::default() };
+    let outcome =
+        trace_client(&server, &["post:/v1/messages?size=70000:1000000", "post:/v1/messages?size=3:2"], config);
+    let sent = outcome.bytes(Direction::Sent);
+    assert_eq!(sent.iter().filter(|byte| **byte == b'B').count(), 1_000_002, "{:?}", outcome.counters);
+    assert_eq!(outcome.count("passed_bytes"), (sent.len() + outcome.bytes(Direction::Received).len()) as u64);
+    outcome.assert_nothing_lost();
+}

@@ -9,6 +9,7 @@ mod live;
 mod observe;
 mod ps;
 mod replay;
+mod serve;
 mod symbols;
 
 use std::io::IsTerminal;
@@ -34,6 +35,12 @@ enum Verb {
     Exec(exec::ExecArgs),
     /// Watch processes that run already, and what they start
     Attach(attach::AttachArgs),
+    /// Watch this host: find agents by itself, and keep what they say
+    Serve(serve::ServeArgs),
+    /// List the agents on this host, their TLS stacks, and whether they are hooked
+    Ps(ps::PsArgs),
+    /// Say what this kernel and this user can do, and what heron therefore does
+    Doctor(doctor::DoctorArgs),
     /// Play a capture (pcap, pcapng) or a tape through the pipeline
     Replay(replay::ReplayArgs),
     /// Capture packets of interfaces, or of remote probes, while they pass
@@ -65,6 +72,9 @@ pub fn run() -> ExitCode {
     let ran = match cli.verb {
         Some(Verb::Exec(args)) => exec::run(&args),
         Some(Verb::Attach(args)) => attach::run(&args),
+        Some(Verb::Serve(args)) => serve::run(&args),
+        Some(Verb::Ps(args)) => ps::run(&args),
+        Some(Verb::Doctor(args)) => doctor::run(&args),
         Some(Verb::Launch(args)) => Err(crate::launch::become_command(&args)),
         Some(Verb::Replay(args)) => replay::run(args),
         Some(Verb::Live(args)) => live::run(args),

@@ -3,6 +3,7 @@
 //! Answers questions about a live process (who it is, what it maps, who its children are). It keeps no state and decides
 //! nothing. Everything here races with the process's end, so every answer is an `Option` or empty, never an error.
 
+pub mod agents;
 pub mod select;
 pub mod sockets;
 

@@ -118,6 +118,8 @@ pub enum ProcKind {
         name: String,
         /// The first kilobyte of its arguments.
         args: Vec<String>,
+        /// Whether it is watched; others are told of in host mode only.
+        watched: bool,
     },
     /// It was made.
     Fork {
@@ -250,7 +252,7 @@ fn process(record: &[u8], header: Header, kind: types::heron_kind) -> Option<Rec
         types::heron_kind::HERON_KIND_EXEC => {
             let name = text(record, offset_of!(T, name), u32_at(record, offset_of!(T, name_len))?)?;
             let args = record_slice(record, offset_of!(T, args), u32_at(record, offset_of!(T, args_len))?)?;
-            ProcKind::Exec { name, args: split_args(args) }
+            ProcKind::Exec { name, args: split_args(args), watched: status == 0 }
         }
         types::heron_kind::HERON_KIND_FORK => ProcKind::Fork { shares_memory: shares_memory != 0 },
         types::heron_kind::HERON_KIND_EXIT => {

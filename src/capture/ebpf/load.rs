@@ -7,33 +7,39 @@ use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{MapCore, MapFlags, OpenObject};
 
 use super::Config;
-use super::facts::{Decisions, Facts};
+use super::facts::Facts;
 use super::skel::{HeronSkel, HeronSkelBuilder, types};
 
 /// Loads the object for this kernel into `place`, which the caller keeps: the skeleton borrows from it.
-pub fn load<'a>(
-    config: &Config,
-    facts: &Facts,
-    decisions: Decisions,
-    place: &'a mut MaybeUninit<OpenObject>,
-) -> Result<HeronSkel<'a>> {
+pub fn load<'a>(config: &Config, facts: &Facts, place: &'a mut MaybeUninit<OpenObject>) -> Result<HeronSkel<'a>> {
     if let Some(why) = facts.obstacle() {
         bail!(why);
     }
+    let decisions = config.decisions.unwrap_or_else(|| facts.decide());
+    libbpf_rs::set_print(Some((libbpf_rs::PrintLevel::Debug, log)));
     let mut open = HeronSkelBuilder::default().open(place).context("cannot open heron's BPF object")?;
     let rodata = open.maps.rodata_data.as_deref_mut().ok_or_else(|| anyhow!("the BPF object has no configuration"))?;
     rodata.heron_exact_records = u32::from(decisions.exact_records);
     rodata.heron_sleepable = u32::from(decisions.sleepable);
     rodata.heron_filter = u32::from(config.filter);
+    rodata.heron_host = u32::from(config.choose.is_some());
     rodata.heron_strict = u32::from(config.strict);
     rodata.heron_chunk_bytes = (config.ring_bytes / 8).min(1 << 20);
     rodata.heron_wake_bytes = config.ring_bytes / 8;
     open.maps.data_ring.set_max_entries(config.ring_bytes).context("cannot size the data ring")?;
     let skel = open.load().with_context(|| {
-        format!("kernel {} refused heron's BPF programs (`heron doctor` says what it can do)", facts.release)
+        format!(
+            "kernel {} refused heron's BPF programs (`heron doctor` says what it can do, HERON_LOG=debug why)",
+            facts.release
+        )
     })?;
     fill_rules(&skel, &config.path_rules)?;
     Ok(skel)
+}
+
+/// What libbpf says, the verifier's log included, is for `HERON_LOG=debug`.
+fn log(_: libbpf_rs::PrintLevel, text: String) {
+    tracing::debug!(target: "libbpf", "{}", text.trim_end());
 }
 
 fn fill_rules(skel: &HeronSkel<'_>, rules: &[String]) -> Result<()> {

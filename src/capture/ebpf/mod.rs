@@ -27,6 +27,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::event::ProcessInfo;
+
 use super::{Sink, Source, Status, StopFlag, Target, TargetState};
 use attach::{Board, SharedBoard, board};
 
@@ -43,6 +45,9 @@ pub struct Root {
 /// What is told when the source is ready: hooks are set, the roots are watched.
 pub type OnReady = Box<dyn FnOnce() + Send>;
 
+/// Decides whether a process that was just started is to be watched (host mode).
+pub type Chooser = Box<dyn Fn(u32, &ProcessInfo) -> bool + Send>;
+
 /// How the source works.
 pub struct Config {
     /// Watched from the start, with all that they start.
@@ -55,6 +60,10 @@ pub struct Config {
     pub ring_bytes: u32,
     /// Hold a new image until it is hooked.
     pub strict: bool,
+    /// Host mode: who is watched beside the roots and their descendants, asked for every program that is started.
+    pub choose: Option<Chooser>,
+    /// How to work, in place of what the kernel's facts suggest (tests of the ways for older kernels).
+    pub decisions: Option<facts::Decisions>,
     /// Called once, on the capture thread.
     pub on_ready: Option<OnReady>,
 }
@@ -67,6 +76,8 @@ impl Default for Config {
             filter: true,
             ring_bytes: 16 << 20,
             strict: false,
+            choose: None,
+            decisions: None,
             on_ready: None,
         }
     }
@@ -91,6 +102,13 @@ impl EbpfSource {
     pub fn new(config: Config) -> EbpfSource {
         EbpfSource { config, shared: Arc::new(Shared::default()) }
     }
+}
+
+/// Loads the programs and takes them away again: whether this kernel accepts them.
+pub fn probe(config: &Config) -> anyhow::Result<()> {
+    let facts = facts::Facts::gather();
+    let mut place = std::mem::MaybeUninit::uninit();
+    load::load(config, &facts, &mut place).map(|_| ())
 }
 
 impl Source for EbpfSource {

@@ -23,7 +23,7 @@ use super::attach::{Attacher, Order, ProgramPair, Programs, SharedBoard, board, 
 use super::facts::Facts;
 use super::skel::{HeronSkel, types};
 use super::streams::{Clock, Streams};
-use super::{Config, Root, Shared, load};
+use super::{Chooser, Config, Root, Shared, load};
 use crate::capture::{Sink, StopFlag};
 use crate::event::{Event, Nanos, ProcId, ProcessChange, ProcessEvent, ProcessInfo};
 use crate::proc;
@@ -41,7 +41,7 @@ pub fn run(mut config: Config, shared: &Arc<Shared>, out: &mut Sink<'_>, stop: &
     raise_priority();
     let facts = Facts::gather();
     let mut place = MaybeUninit::<OpenObject>::uninit();
-    let skel = load::load(&config, &facts, facts.decide(), &mut place)?;
+    let skel = load::load(&config, &facts, &mut place)?;
     let _links = attach_tracepoints(&skel)?;
     let programs = Programs {
         c: pair(&skel.progs.heron_enter, &skel.progs.heron_leave)?,
@@ -50,6 +50,7 @@ pub fn run(mut config: Config, shared: &Arc<Shared>, out: &mut Sink<'_>, stop: &
     let attacher = Attacher::start(programs, Arc::clone(&shared.board)).context("cannot start a thread")?;
     let clock = clock()?;
     let state = RefCell::new(State::new(clock, attacher.orders(), Arc::clone(&shared.board)));
+    state.borrow_mut().choose = config.choose.take();
     for root in &config.roots {
         take_root(&skel, root, config.strict, &mut state.borrow_mut())?;
     }
@@ -102,7 +103,10 @@ fn attach_tracepoints(skel: &HeronSkel<'_>) -> Result<Vec<libbpf_rs::Link>> {
 }
 
 fn take_root(skel: &HeronSkel<'_>, root: &Root, strict: bool, state: &mut State) -> Result<()> {
-    let identity = proc::identity(root.pid).with_context(|| format!("process {} does not exist", root.pid))?;
+    let Some(identity) = proc::identity(root.pid) else {
+        tracing::warn!(pid = root.pid, "a process ended before it could be watched");
+        return Ok(());
+    };
     load::watch(skel, root.pid, identity.start, strict)?;
     state.watched.insert(root.pid);
     if root.programs.is_empty() {
@@ -134,6 +138,9 @@ struct State {
     orders: Sender<Order>,
     board: SharedBoard,
     malformed: u64,
+    choose: Option<Chooser>,
+    /// Chosen in this round, to be put into the watch map.
+    chosen: Vec<ProcId>,
     /// Live watched processes.
     watched: std::collections::HashSet<u32>,
     round_records: u64,
@@ -160,6 +167,8 @@ impl State {
             orders,
             board,
             malformed: 0,
+            choose: None,
+            chosen: Vec::new(),
             watched: std::collections::HashSet::new(),
             round_records: 0,
             round_bytes: 0,
@@ -197,13 +206,22 @@ impl State {
         let process = ProcId { pid: header.tgid, start: header.start };
         match kind {
             ProcKind::Exit { .. } => self.watched.remove(&header.tgid),
+            ProcKind::Exec { watched: false, .. } => false,
             _ => self.watched.insert(header.tgid),
         };
         let change = match kind {
-            ProcKind::Exec { name, args } => {
+            ProcKind::Exec { name, args, watched } => {
+                let info = exec_info(&header, name, args, comm, uid);
+                // Watched meanwhile, when it started two programs in a row.
+                if !watched && !self.watched.contains(&header.tgid) {
+                    if !self.choose.as_ref().is_some_and(|choose| choose(header.tgid, &info)) {
+                        return;
+                    }
+                    self.watched.insert(header.tgid);
+                    self.chosen.push(process);
+                }
                 self.order(Order::Exec(header.tgid));
-                let info = Arc::new(exec_info(&header, name, args, comm, uid));
-                ProcessChange::Exec { parent: None, info }
+                ProcessChange::Exec { parent: None, info: Arc::new(info) }
             }
             ProcKind::Fork { shares_memory } => {
                 self.order(Order::Fork { parent, child: header.tgid, shares_memory });
@@ -322,8 +340,10 @@ impl Reader<'_, '_> {
         };
         // An error is a callback's wish to stop early.
         let _ = self.rings.process.consume();
+        self.watch_chosen();
         let full = self.rings.data.consume().is_err();
         let _ = self.rings.process.consume();
+        self.watch_chosen();
         if full {
             // Not drained: the exits wait, in their order.
             self.state.borrow_mut().exits.splice(0..0, exits);
@@ -332,6 +352,14 @@ impl Reader<'_, '_> {
         self.let_out(exits);
         let state = self.state.borrow();
         if state.events.is_empty() && state.exits.is_empty() { Round::Quiet } else { Round::Drained }
+    }
+
+    fn watch_chosen(&self) {
+        for process in std::mem::take(&mut self.state.borrow_mut().chosen) {
+            if let Err(error) = load::watch(self.skel, process.pid, process.start, false) {
+                tracing::warn!(%error, "a process is not watched");
+            }
+        }
     }
 
     fn let_out(&self, exits: Vec<(ProcId, Nanos, i32, bool)>) {

@@ -1,0 +1,151 @@
+//! `heron serve`: host mode. Finds agents by itself, now and whenever one is started, and keeps what they say.
+//!
+//! Made for systemd (`Type=notify`, watchdog), and works in a terminal. Configuration: `config.rs`, `docs/operate.md`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use clap::Args;
+use sd_notify::NotifyState;
+
+use super::observe::{Observation, ObserveOptions};
+use crate::capture::StopFlag;
+use crate::capture::ebpf::facts::Facts;
+use crate::capture::ebpf::{Config as CaptureConfig, EbpfSource, Root};
+use crate::config::{Config, WatchRule};
+use crate::proc::{self, agents, select::Wanted};
+use crate::signal;
+use crate::wire::registry::path_rules;
+
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Options of `heron serve`.
+#[derive(Args)]
+pub struct ServeArgs {
+    /// The configuration file (default: /etc/heron/heron.toml, or the defaults when it does not exist)
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The console's port on 127.0.0.1, in place of the configured one
+    #[arg(long, value_name = "PORT")]
+    port: Option<u16>,
+    /// The database, in place of the configured one
+    #[arg(long, value_name = "FILE")]
+    db: Option<PathBuf>,
+    /// Write one JSON object per line to FILE when a call or turn is complete (docs/output.md)
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// Runs until told to stop.
+pub(super) fn run(args: &ServeArgs) -> Result<ExitCode> {
+    let config = match &args.config {
+        Some(path) => Config::read(path)?,
+        None => Config::read_default()?,
+    };
+    if let Some(why) = Facts::gather().obstacle() {
+        bail!(why);
+    }
+    let stop = signal::stop_on_interrupt()?;
+    let (tell, ready) = channel();
+    let rules = rules(&config);
+    let roots = running(&rules);
+    let found = roots.len();
+    let source = EbpfSource::new(CaptureConfig {
+        roots,
+        path_rules: path_rules().iter().map(|rule| (*rule).to_owned()).collect(),
+        ring_bytes: config.capture.ring_mib << 20,
+        choose: Some(Box::new(move |pid, info| agents::name_of(&rules, info, pid).is_some())),
+        on_ready: Some(Box::new(move || {
+            let _ = tell.send(()); // nobody listens any more: heron ends already
+        })),
+        ..CaptureConfig::default()
+    });
+    let observe = options(args, &config);
+    let observation = Observation::start(Box::new(source), &observe, stop.clone())?;
+    if wait_until_ready(&ready, &observation) {
+        let url = observation.url().map(|url| format!("; console at {url}")).unwrap_or_default();
+        eprintln!("heron: watching this host, {found} agents are running{url}");
+        notify(&[NotifyState::Ready]);
+    }
+    until_stopped(&observation, &stop);
+    notify(&[NotifyState::Stopping]);
+    observation.stop();
+    observation.wait()?.print();
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Whether the source began; when not, its error is what [`Observation::wait`] gives.
+fn wait_until_ready(ready: &Receiver<()>, observation: &Observation) -> bool {
+    loop {
+        match ready.recv_timeout(LOOK) {
+            Ok(()) => return true,
+            Err(RecvTimeoutError::Timeout) if !observation.is_finished() => {}
+            Err(_) => return false,
+        }
+    }
+}
+
+fn options(args: &ServeArgs, config: &Config) -> ObserveOptions {
+    ObserveOptions {
+        json: args.json.clone(),
+        db: Some(args.db.clone().unwrap_or_else(|| config.store.path.clone())),
+        port: args.port.unwrap_or(config.console.port),
+        no_console: !config.console.enabled,
+        workers: (config.capture.workers > 0).then_some(config.capture.workers),
+        ..ObserveOptions::default()
+    }
+}
+
+/// The configured rules, then the built-in ones.
+fn rules(config: &Config) -> Vec<agents::Rule> {
+    let mut rules: Vec<agents::Rule> = config.watch.iter().map(rule).collect();
+    if config.capture.builtin_rules {
+        rules.extend(agents::builtin());
+    }
+    rules
+}
+
+fn rule(from: &WatchRule) -> agents::Rule {
+    let wanted = Wanted {
+        comm: from.comm.clone(),
+        exe: from.exe.clone(),
+        arg: from.arg.clone(),
+        cgroup: from.cgroup.clone(),
+        container: None,
+        uid: from.uid,
+    };
+    agents::Rule { name: from.name.clone(), wanted }
+}
+
+/// The agents that run already, with all that they have started.
+fn running(rules: &[agents::Rule]) -> Vec<Root> {
+    let own = std::process::id();
+    let is_agent = |pid: &u32| proc::info(*pid).is_some_and(|info| agents::name_of(rules, &info, *pid).is_some());
+    let mut pids: Vec<u32> = proc::all().into_keys().filter(is_agent).flat_map(proc::tree).collect();
+    pids.sort_unstable();
+    pids.dedup();
+    pids.retain(|pid| *pid != own);
+    pids.into_iter().map(|pid| Root { pid, programs: Vec::new() }).collect()
+}
+
+fn until_stopped(observation: &Observation, stop: &StopFlag) {
+    let watchdog = sd_notify::watchdog_enabled().map(|period| period / 2);
+    let mut last = Instant::now();
+    while !stop.is_stopped() && !observation.is_finished() {
+        std::thread::sleep(LOOK);
+        if watchdog.is_some_and(|period| last.elapsed() >= period) {
+            notify(&[NotifyState::Watchdog]);
+            last = Instant::now();
+        }
+    }
+}
+
+/// Without systemd there is nobody to tell.
+fn notify(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::debug!(%error, "systemd was not told");
+    }
+}
