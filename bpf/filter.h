@@ -52,43 +52,40 @@ static __always_inline bool h2_frame(const char *head)
 	return false;
 }
 
-/* Splits the target of the `len` bytes in the head. The state lives in the thread's map value and not in registers: the
- * verifier then forgets the values, and every turn of the loop looks to it like the one before. */
-static __always_inline void split_target(struct thread *th, __u32 len)
+struct split_loop {
+	struct thread *th;
+};
+
+/* One byte of the head. The state lives in the thread's map value: the verifier looks at one turn, and not at all of them. */
+static long split_byte(__u32 i, struct split_loop *loop)
 {
-	volatile struct target *t = &th->target;
+	struct thread *th = loop->th;
+	struct target *t = &th->target;
+	char c;
 
-	t->one = 0;
-	t->two = 0;
-	t->colon = 0;
-	t->end = 0;
-	t->space = 0;
-	for (__u32 i = 3; i < HERON_HEAD_MAX; i++) {
-		char c;
-
-		if (i >= len)
-			break;
-		c = th->head[i];
-		if (c == ' ' || c == '\r' || c == '\n') {
-			if (t->one) {
-				t->space = i;
-				break;
-			}
-			/* After the method. */
-			t->one = i + 1;
-			t->two = i + 1;
-		} else if (t->end || !t->one) {
-			continue;
-		} else if (c == '?' || c == '#') {
-			t->end = i;
-		} else if (c == '/') {
-			t->two = t->one;
-			t->one = i + 1;
-			t->colon = 0;
-		} else if (c == ':') {
-			t->colon = i;
+	if (i >= HERON_HEAD_MAX || i >= t->len)
+		return 1;
+	c = th->head[i];
+	if (c == ' ' || c == '\r' || c == '\n') {
+		if (t->one) {
+			t->space = i;
+			return 1;
 		}
+		/* After the method. */
+		t->one = i + 1;
+		t->two = i + 1;
+	} else if (t->end || !t->one) {
+		return 0;
+	} else if (c == '?' || c == '#') {
+		t->end = i;
+	} else if (c == '/') {
+		t->two = t->one;
+		t->one = i + 1;
+		t->colon = 0;
+	} else if (c == ':') {
+		t->colon = i;
 	}
+	return 0;
 }
 
 static __noinline bool rule_hit(struct thread *th, __u32 from)
@@ -116,16 +113,22 @@ static __noinline bool rule_hit(struct thread *th, __u32 from)
 }
 
 /* Judges the request head of `target.len` bytes in `th->head`. Returns a verdict, or NONE when it is no request head after
- * all. A global function, so that it is verified once and not for every caller. */
-__noinline int judge_target(struct thread *th)
+ * all. */
+static __noinline int judge_target(struct thread *th)
 {
-	volatile struct target *t;
+	struct split_loop loop = { .th = th };
+	struct target *t;
 	__u32 at, len;
 
 	if (!th)
 		return HERON_VERDICT_NONE;
 	t = &th->target;
-	split_target(th, t->len);
+	t->one = 0;
+	t->two = 0;
+	t->colon = 0;
+	t->end = 0;
+	t->space = 0;
+	bpf_loop(HERON_HEAD_MAX, split_byte, &loop, 0);
 	at = t->space;
 	len = t->len;
 	if (!t->end)

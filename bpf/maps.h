@@ -107,6 +107,7 @@ struct thread {
 	struct heron_addr addr;
 	__u64 recv_sock;	/* the TLS socket that this thread received from last, until a TLS read took note */
 	struct heron_addr recv_addr;
+	__u64 left;		/* of a socket call's bytes */
 	struct emit emit;
 	struct target target;
 	struct heron_tail tail;

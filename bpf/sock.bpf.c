@@ -124,7 +124,6 @@ struct vec_loop {
 	struct thread *th;
 	struct heron_stream_key key;
 	struct buffers buffers;
-	__u64 left;
 	__u32 direction;
 	__u32 pad;
 };
@@ -138,11 +137,11 @@ static long take_vector(__u32 i, struct vec_loop *loop)
 		count(HERON_C_READ_FAULT, 1);
 		return 1;
 	}
-	n = v.len < loop->left ? v.len : loop->left;
+	n = v.len < loop->th->left ? v.len : loop->th->left;
 	if (n)
 		stream_bytes(false, loop->th, &loop->key, loop->direction, v.base, n, HERON_SITE_SOCKET);
-	loop->left -= n;
-	return loop->left == 0;
+	loop->th->left -= n;
+	return loop->th->left == 0;
 }
 
 /* A stream for a socket whose first bytes say what it speaks; none for what is neither HTTP nor TLS. */
@@ -237,11 +236,11 @@ static __always_inline void sock_moved(struct sock *sk, int ret, int flags, __u3
 	if (read_addr(sk, &th->addr))
 		th->sock = (__u64)sk;
 	loop.th = th;
-	loop.left = ret;
+	th->left = ret;
 	loop.direction = direction;
 	bpf_loop(loop.buffers.count < VECTORS_MAX ? loop.buffers.count : VECTORS_MAX, take_vector, &loop, 0);
-	if (loop.left)
-		lost(HERON_C_READ_FAULT, HERON_C_READ_FAULT_BYTES, loop.left);
+	if (th->left)
+		lost(HERON_C_READ_FAULT, HERON_C_READ_FAULT_BYTES, th->left);
 	th->sock = 0;
 }
 
