@@ -37,10 +37,6 @@ enum Verb {
     Attach(attach::AttachArgs),
     /// Watch this host: find agents by itself, and keep what they say
     Serve(serve::ServeArgs),
-    /// List the agents on this host, their TLS stacks, and whether they are hooked
-    Ps(ps::PsArgs),
-    /// Say what this kernel and this user can do, and what heron therefore does
-    Doctor(doctor::DoctorArgs),
     /// Play a capture (pcap, pcapng) or a tape through the pipeline
     Replay(replay::ReplayArgs),
     /// Capture packets of interfaces, or of remote probes, while they pass
@@ -73,8 +69,6 @@ pub fn run() -> ExitCode {
         Some(Verb::Exec(args)) => exec::run(&args),
         Some(Verb::Attach(args)) => attach::run(&args),
         Some(Verb::Serve(args)) => serve::run(&args),
-        Some(Verb::Ps(args)) => ps::run(&args),
-        Some(Verb::Doctor(args)) => doctor::run(&args),
         Some(Verb::Launch(args)) => Err(crate::launch::become_command(&args)),
         Some(Verb::Replay(args)) => replay::run(args),
         Some(Verb::Live(args)) => live::run(args),
