@@ -10,7 +10,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use heron::event::{CloseHow, ConnId, Direction, Nanos};
+use heron::event::{Close, CloseHow, ConnId, Direction, Event, Nanos};
 use heron::http::{ExchangeId, Header, Message, Part, PartKind, Protocol, RequestHead, ResponseHead, Side};
 use heron::wire::{Bounds, Call, CallUpdate, Stage};
 use serde_json::{Value, json};
@@ -240,6 +240,28 @@ fn a_client_that_stops_reading_after_the_finish_reason_has_its_answer() {
     assert_eq!(left.flaws, [heron::flaw::Flaw::Cut]);
     assert_eq!(run(end(b"event: message_stop"), CloseHow::Reset).error.unwrap().kind, "reset");
     assert_eq!(run(end(b"event: message_delta"), CloseHow::Freed).error.unwrap().kind, "aborted");
+}
+
+#[test]
+fn a_client_that_leaves_in_the_middle_aborts_its_call() {
+    let sample = samples().into_iter().find(|sample| sample.name == "chat_stream_no_usage").unwrap();
+    let whole = talk(&sample);
+    let answer = &whole.pieces[1].1;
+    let run = |first: Direction| {
+        let mut pipe = Pipe::new(Bounds::default());
+        let pieces = vec![whole.pieces[0].clone(), (Direction::Received, answer[..answer.len() * 3 / 4].to_vec())];
+        Talk { pieces }.play_open(&mut pipe, |_, _| Vec::new());
+        for direction in [first, first.opposite()] {
+            let close =
+                Close { conn: ConnId(1), at: Nanos(START + 1), direction: Some(direction), how: CloseHow::Finished };
+            pipe.push(Event::Close(close));
+        }
+        only_call(&pipe, sample.name)
+    };
+    let left = run(Direction::Sent);
+    assert_eq!(left.error.as_ref().unwrap().kind, "aborted");
+    assert!(!left.answer_text().is_empty());
+    assert_eq!(run(Direction::Received).error.unwrap().kind, "cut");
 }
 
 fn message_parts(lines: &[(Side, String)], host: &str, target: &str) -> Vec<Part> {

@@ -144,6 +144,13 @@ impl Exchange {
         }
     }
 
+    /// The client ended its side.
+    pub fn client_left(&self, sink: &mut Sink<'_>) {
+        if self.progress(Side::Response) != Progress::Done {
+            sink.part(self.seq, PartKind::ClientLeft);
+        }
+    }
+
     /// A half came to its own end.
     pub fn end_half(&mut self, side: Side, sink: &mut Sink<'_>) {
         let half = &mut self.halves[index(side)];

@@ -136,6 +136,10 @@ impl H1 {
     /// One side, or the whole connection, ended.
     pub fn close(&mut self, side: Option<Side>, how: CloseHow, sink: &mut Sink<'_>) {
         if side == Some(Side::Request) {
+            self.queue
+                .iter()
+                .filter_map(|waiter| waiter.exchange.as_ref())
+                .for_each(|exchange| exchange.client_left(sink));
             return;
         }
         while self.is_holding() {

@@ -153,6 +153,9 @@ pub enum PartKind {
         /// How many bytes; 0 when unknown.
         len: u64,
     },
+    /// The client ended its side (closed it, or reset the HTTP/2 stream) before the response was complete. A client that
+    /// only says that it has no more to ask does so too: what follows tells.
+    ClientLeft,
     /// Something was wrong; the exchange carries it from here on.
     Flaw(Flaw),
     /// The exchange is over. `None`: request and response came to their own end. Otherwise the connection ended first.

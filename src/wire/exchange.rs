@@ -48,6 +48,8 @@ pub(crate) struct Exchange {
     pub(crate) response_first: Option<Nanos>,
     pub(crate) response_last: Option<Nanos>,
     pub(crate) response_whole: bool,
+    /// The client ended its side before the answer was complete.
+    pub(crate) client_left: bool,
     pub(crate) flaws: Vec<Flaw>,
     live: Option<Box<Live>>,
     socket: Option<Box<Socket>>,
@@ -71,6 +73,7 @@ impl Exchange {
             response_first: None,
             response_last: None,
             response_whole: false,
+            client_left: false,
             flaws: Vec::new(),
             live: None,
             socket: None,
@@ -107,6 +110,7 @@ impl Exchange {
             }
             PartKind::Message(message) => return self.take_message(at, &message, context),
             PartKind::Gap { side, .. } => self.take_gap(side),
+            PartKind::ClientLeft => self.client_left = true,
             PartKind::Flaw(flaw) => self.flaw(flaw),
             PartKind::End(how) => return self.end(how, context),
         }

@@ -380,10 +380,9 @@ impl Reading {
         } else if (cut_short && !exchange.response_whole) || (unfinished && self.decode.events > 0) {
             exchange.flaw(Flaw::Cut);
             // A client that stops reading once it knows why the answer ended has its answer (some SDKs do so always).
-            let left_content =
-                matches!(how, Some(CloseHow::Freed | CloseHow::ProcessExit)) && answer.finish_reason().is_some();
-            if call.error.is_none() && !left_content {
-                call.error = ended_early(how, call.status.is_some());
+            let left = exchange.client_left || matches!(how, Some(CloseHow::Freed | CloseHow::ProcessExit));
+            if call.error.is_none() && !(left && answer.finish_reason().is_some()) {
+                call.error = ended_early(how, exchange.client_left, call.status.is_some());
             }
         }
         self.flaws(exchange, call);
@@ -422,15 +421,16 @@ impl Reading {
 }
 
 /// Why a call without an end has none.
-pub(crate) fn ended_early(how: Option<CloseHow>, answered: bool) -> Option<CallError> {
+pub(crate) fn ended_early(how: Option<CloseHow>, client_left: bool, answered: bool) -> Option<CallError> {
     let (kind, message) = match how? {
+        CloseHow::SourceEnd => return None,
+        _ if client_left => ("aborted", "the client left before the answer was complete"),
         CloseHow::Reset => ("reset", "the connection was reset"),
         CloseHow::Freed => ("aborted", "the client closed the connection before the answer was complete"),
         CloseHow::ProcessExit => ("aborted", "the process ended before the answer was complete"),
         CloseHow::Idle => ("timeout", "nothing more came"),
         CloseHow::Finished if answered => ("cut", "the connection ended before the answer was complete"),
         CloseHow::Finished => ("cut", "the connection ended before an answer came"),
-        CloseHow::SourceEnd => return None,
     };
     Some(CallError { kind: kind.to_owned(), message: message.to_owned() })
 }

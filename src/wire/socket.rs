@@ -265,7 +265,7 @@ impl Cycle {
         if how.is_some() {
             call.flaw(Flaw::Cut);
             if call.error.is_none() {
-                call.error = ended_early(how, last_at.is_some());
+                call.error = ended_early(how, false, last_at.is_some());
             }
         } else if decode.answer.misshapen || !decode.answer.understood {
             call.flaw(Flaw::Shape);

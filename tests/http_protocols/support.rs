@@ -117,6 +117,7 @@ pub fn join(parts: &[Part]) -> Vec<Seen> {
             }
             PartKind::Message(message) => seen.messages.push((message.side, message.text, message.payload.to_vec())),
             PartKind::Gap { side, len } => seen.gaps.push((side, len)),
+            PartKind::ClientLeft => assert!(!seen.response_done, "a complete response cannot be left: {part:?}"),
             PartKind::Flaw(flaw) => {
                 assert!(!seen.flaws.contains(&flaw), "a flaw is told once: {part:?}");
                 seen.flaws.push(flaw);

@@ -99,6 +99,12 @@ pub fn close(conn: u64, at: u64, how: CloseHow) -> Event {
 impl Talk {
     /// Plays the talk with each piece cut as `cut` says: `cut` gets a piece's index and length and gives its cuts.
     pub fn play(&self, pipe: &mut Pipe, how: CloseHow, cut: impl Fn(usize, usize) -> Vec<usize>) {
+        let at = self.play_open(pipe, cut);
+        pipe.push(close(1, at + 1_000_000, how));
+    }
+
+    /// The same, with the connection left open; gives the time of its last byte.
+    pub fn play_open(&self, pipe: &mut Pipe, cut: impl Fn(usize, usize) -> Vec<usize>) -> u64 {
         let mut offsets = [0_u64; 2];
         let mut at = START;
         pipe.push(open(1));
@@ -118,7 +124,7 @@ impl Talk {
                 pipe.push(Event::Data(data));
             }
         }
-        pipe.push(close(1, at + 1_000_000, how));
+        at
     }
 }
 

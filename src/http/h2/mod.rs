@@ -189,6 +189,9 @@ impl H2 {
     /// One side, or the whole connection, ended.
     pub fn close(&mut self, side: Option<Side>, how: CloseHow, sink: &mut Sink<'_>) {
         if side == Some(Side::Request) {
+            let mut open: Vec<&Exchange> = self.streams.values().map(|stream| &stream.exchange).collect();
+            open.sort_by_key(|exchange| exchange.seq);
+            open.into_iter().for_each(|exchange| exchange.client_left(sink));
             return;
         }
         while self.is_holding() {
@@ -400,6 +403,9 @@ impl H2 {
             Kind::Continuation => self.continue_block(side, head, payload, sink),
             Kind::ResetStream => {
                 if let Some(stream) = self.streams.remove(&head.stream) {
+                    if side == Side::Request {
+                        stream.exchange.client_left(sink);
+                    }
                     stream.end_cut(CloseHow::Reset, sink);
                 }
                 self.remember(head.stream);
