@@ -10,10 +10,13 @@ use crate::capture::StopFlag;
 pub fn stop_on_interrupt() -> Result<StopFlag> {
     let stop = StopFlag::new();
     let raised = stop.clone();
+    // Counted by itself: a run that ends on its own has raised the flag too, and a first ctrl-C then must lose nothing.
+    let mut interrupted = false;
     ctrlc::set_handler(move || {
-        if raised.is_stopped() {
+        if interrupted {
             std::process::exit(130);
         }
+        interrupted = true;
         raised.stop();
     })
     .context("cannot install the signal handler")?;

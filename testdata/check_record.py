@@ -125,7 +125,9 @@ def compare(result, row, call, args):
         # Some clients never read what comes after the finish reason: then nobody but the server had it.
         stopped = args.client_may_stop and call.get("flaws") == ["cut"] and isinstance(got, int) and 0.9 * length < got < length
         result.check(where, "response_bytes", length, got, stopped or None)
-        result.check(where, "flaws", [], call.get("flaws"), stopped or None)
+        # Met in the middle of an HTTP/2 connection, heron cannot know the headers that were said before.
+        late = args.attached and call.get("flaws") == ["unknown_headers"]
+        result.check(where, "flaws", [], call.get("flaws"), stopped or late or None)
     check_error(result, where, row, call)
     if call.get("client") is not None or args.require_client:
         result.check(where, "client", row["client"], call.get("client"))

@@ -95,6 +95,7 @@ struct Seen {
     model: bool,
     chat_messages: bool,
     block_messages: bool,
+    schema_tools: bool,
     converse_messages: bool,
     max_tokens: bool,
     system: bool,
@@ -118,6 +119,9 @@ impl Seen {
             match &*key {
                 "model" | "model_id" => seen.model = value.kind() == Kind::String,
                 "messages" => seen.messages(value),
+                "tools" => {
+                    seen.schema_tools = value.elements().next().is_some_and(|tool| tool.get("input_schema").is_some());
+                }
                 "max_tokens" | "max_completion_tokens" => {
                     seen.max_tokens = value.kind() == Kind::Number;
                     seen.sampling = true;
@@ -164,10 +168,11 @@ impl Seen {
         }
         self.chat_messages = true;
         let block = content.and_then(|content| content.elements().next());
-        if let Some(block) = block {
-            self.converse_messages = block.get("type").is_none() && block.is_object();
-            self.block_messages = block.str_of("type").is_some_and(|kind| matches!(&*kind, "tool_use" | "tool_result"));
-        }
+        self.converse_messages = block.is_some_and(|block| block.get("type").is_none() && block.is_object());
+        // Only Anthropic's messages carry tools' calls and results among their contents; the first may be plain text.
+        let blocks = messages.elements().take(32).filter_map(|message| message.get("content"));
+        let mut kinds = blocks.flat_map(|content| content.elements().take(32)).filter_map(|block| block.str_of("type"));
+        self.block_messages = kinds.any(|kind| matches!(&*kind, "tool_use" | "tool_result"));
     }
 
     fn api(&self, headers: &[Header]) -> Option<WireApi> {
@@ -179,7 +184,8 @@ impl Seen {
         let anthropic = header(headers, "anthropic-version").is_some()
             || self.anthropic_version
             || self.system
-            || self.block_messages;
+            || self.block_messages
+            || self.schema_tools;
         if self.chat_messages && self.max_tokens && anthropic && (self.model || self.anthropic_version) {
             return Some(WireApi::AnthropicMessages);
         }
@@ -284,6 +290,18 @@ mod tests {
         for (text, expected) in cases {
             assert_eq!(api(text), Some(expected), "{text}");
         }
+    }
+
+    #[test]
+    fn anthropic_is_known_by_its_tools_and_their_results() {
+        for text in [
+            r#"{"model":"m","max_tokens":9,"tools":[{"name":"t","input_schema":{"type":"object"}}],"messages":[{"role":"user","content":"hi"}]}"#,
+            r#"{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"hi"},{"role":"assistant","content":[{"type":"text","text":"x"},{"type":"tool_use","id":"1","name":"t","input":{}}]}]}"#,
+        ] {
+            assert_eq!(api(text), Some(WireApi::AnthropicMessages), "{text}");
+        }
+        let chat = r#"{"model":"m","max_tokens":9,"tools":[{"type":"function","function":{"name":"t"}}],"messages":[{"role":"user","content":[{"type":"text","text":"hi"}]},{"role":"assistant","tool_calls":[]}]}"#;
+        assert_eq!(api(chat), Some(WireApi::OpenAiChat));
     }
 
     #[test]

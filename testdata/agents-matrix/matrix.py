@@ -81,7 +81,7 @@ def cell(row):
     if not row.get("complete"):
         return f"the agent's turn did not complete (exit {row.get('exit')})"
     check = row["check"]
-    seen = f"{check['paired']} of {check['expected']}"
+    seen = f"{check['paired']} of {check['expected'] - check.get('allowed', 0)}"
     if check["differences"] == 0:
         return f"{seen}, all fields equal"
     if check["differences"] is None or not check["paired"]:
@@ -97,7 +97,7 @@ def markdown(rows, heron):
         "",
         "Produced by `make agents`: each client runs one turn against the scripted model server (real TLS, a network namespace with a loopback device only), and",
         "every call that heron reports is compared with the server's record: model, messages, tools, tool calls, tokens by class, finish reason, status, sizes, process.",
-        "*exec*: the agent was started with `heron exec`. *attach*: heron came while the first answer was streaming; what had begun before may be missing there.",
+        "*exec*: the agent was started with `heron exec`. *attach*: heron came while the first answer was streaming; what had begun before does not count there.",
         "\"n of m\" are calls (request and answer) seen of calls made.",
         "",
         f"{version}, Linux {platform.release()}, {platform.machine()}.",
