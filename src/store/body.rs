@@ -37,6 +37,8 @@ pub(super) struct Packed {
 
 /// Shorter bytes are not worth a frame.
 const RAW_BELOW: usize = 64;
+/// A shorter middle is not either.
+const PLAIN_BELOW: usize = 128;
 /// How much of the base's middle is searched for what the new middle repeats.
 const PREFIX_MAX: usize = 8 << 20;
 /// zstd's own limit for a decoder that was not told otherwise is 27; ours is the same.
@@ -45,10 +47,24 @@ const WINDOW_LOG_MAX: u32 = 27;
 const HEADER: usize = 17;
 const LEVEL: i32 = 1;
 
+/// Compresses; its working memory is used again for each body.
+pub(super) struct Press(Option<zstd::bulk::Compressor<'static>>);
+
+impl Press {
+    pub(super) fn new() -> Press {
+        // Without memory for it bytes are stored as they are.
+        Press(zstd::bulk::Compressor::new(LEVEL).ok())
+    }
+
+    fn frame(&mut self, bytes: &[u8]) -> io::Result<Vec<u8>> {
+        self.0.as_mut().ok_or_else(|| io::Error::other("no compressor"))?.compress(bytes)
+    }
+}
+
 /// Packs bytes that have no base.
-pub(super) fn pack(bytes: &[u8]) -> Packed {
+pub(super) fn pack(press: &mut Press, bytes: &[u8]) -> Packed {
     if bytes.len() >= RAW_BELOW
-        && let Ok(data) = zstd::bulk::compress(bytes, LEVEL)
+        && let Ok(data) = press.frame(bytes)
         && data.len() < bytes.len()
     {
         return Packed { codec: Codec::Zstd, data };
@@ -57,12 +73,12 @@ pub(super) fn pack(bytes: &[u8]) -> Packed {
 }
 
 /// Packs bytes as the difference to `base`, of which no more than `search` bytes of the middle are used.
-pub(super) fn pack_delta(bytes: &[u8], base: &[u8], search: usize) -> Packed {
+pub(super) fn pack_delta(press: &mut Press, bytes: &[u8], base: &[u8], search: usize) -> Packed {
     if bytes.len() < RAW_BELOW {
-        return pack(bytes);
+        return pack(press, bytes);
     }
     let start = common_prefix(bytes, base);
-    let (Some(rest), Some(base_rest)) = (bytes.get(start..), base.get(start..)) else { return pack(bytes) };
+    let (Some(rest), Some(base_rest)) = (bytes.get(start..), base.get(start..)) else { return pack(press, bytes) };
     let end = common_suffix(rest, base_rest);
     let middle = rest.get(..rest.len() - end).unwrap_or_default();
     let base_middle = base_rest.get(..base_rest.len() - end).unwrap_or_default();
@@ -71,19 +87,19 @@ pub(super) fn pack_delta(bytes: &[u8], base: &[u8], search: usize) -> Packed {
     let mut data = Vec::with_capacity(HEADER + middle.len() / 3);
     data.extend_from_slice(&(start as u64).to_le_bytes());
     data.extend_from_slice(&(end as u64).to_le_bytes());
-    let plain = middle.len() < RAW_BELOW;
+    let plain = middle.len() < PLAIN_BELOW;
     data.push(u8::from(!plain));
     if plain {
         data.extend_from_slice(middle);
         data.extend_from_slice(&(search as u64).to_le_bytes());
         return Packed { codec: Codec::Delta, data };
     }
-    match compress_with_prefix(middle, prefix, &mut data) {
+    match compress_with_prefix(press, middle, prefix, &mut data) {
         Ok(()) => {
             data.extend_from_slice(&(search as u64).to_le_bytes());
             Packed { codec: Codec::Delta, data }
         }
-        Err(_) => pack(bytes),
+        Err(_) => pack(press, bytes),
     }
 }
 
@@ -123,9 +139,9 @@ fn unpack_delta(data: &[u8], base: &[u8], size: usize) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn compress_with_prefix(middle: &[u8], prefix: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
+fn compress_with_prefix(press: &mut Press, middle: &[u8], prefix: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
     if prefix.is_empty() {
-        out.extend_from_slice(&zstd::bulk::compress(middle, LEVEL)?);
+        out.extend_from_slice(&press.frame(middle)?);
         return Ok(());
     }
     let mut encoder = zstd::stream::write::Encoder::with_ref_prefix(out, LEVEL, prefix)?;
@@ -175,7 +191,7 @@ mod tests {
     }
 
     fn round_trip(bytes: &[u8], base: &[u8]) -> usize {
-        let packed = pack_delta(bytes, base, usize::MAX);
+        let packed = pack_delta(&mut Press::new(), bytes, base, usize::MAX);
         assert_eq!(unpack(packed.codec, &packed.data, Some(base), bytes.len()).unwrap(), bytes);
         packed.data.len()
     }
@@ -185,7 +201,7 @@ mod tests {
         let long = noise(7, 100_000);
         for len in [0, 1, 63, 64, 65, 255, 256, 257, 5_000, 100_000] {
             let bytes = &long[..len];
-            let packed = pack(bytes);
+            let packed = pack(&mut Press::new(), bytes);
             assert_eq!(unpack(packed.codec, &packed.data, None, len).unwrap(), bytes);
             for base in [&long[..], &long[..len / 2], &long[len / 2..len], b"", &noise(9, 3_000)] {
                 round_trip(bytes, base);
@@ -212,7 +228,7 @@ mod tests {
     fn a_damaged_difference_is_an_error_and_never_a_panic() {
         let history = noise(3, 5_000);
         let next = [&history[..4_000], &noise(4, 500), &history[4_000..]].concat();
-        let packed = pack_delta(&next, &history, usize::MAX);
+        let packed = pack_delta(&mut Press::new(), &next, &history, usize::MAX);
         for cut in 0..packed.data.len() {
             assert!(unpack(packed.codec, &packed.data[..cut], Some(&history), next.len()).is_err());
         }

@@ -129,7 +129,8 @@ impl Store {
                 (connection, None, None)
             }
             Location::File(path) => {
-                prepare_file(path).map_err(|error| OpenError::Io { path: path.clone(), why: error.to_string() })?;
+                prepare_file(path, options)
+                    .map_err(|error| OpenError::Io { path: path.clone(), why: error.to_string() })?;
                 let recovered = match &options.checker {
                     Some(checker) => recover(path, checker)?,
                     None => None,
@@ -177,10 +178,13 @@ fn config(options: &Options) -> duckdb::Result<Config> {
         .enable_autoload_extension(false)?
         .max_memory(&format!("{}MiB", options.memory_mib.max(64)))?
         .threads(i64::from(options.threads.max(1)))?
-        .with("preserve_insertion_order", "true")
+        // Newer than DuckDB's default, for its compression of long texts.
+        .with("storage_compatibility_version", "latest")?
+        // Each checkpoint writes the changed parts of the file anew; the log is cheap.
+        .with("checkpoint_threshold", "64MiB")
 }
 
-fn prepare_file(path: &Path) -> std::io::Result<()> {
+fn prepare_file(path: &Path, options: &Options) -> std::io::Result<()> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists()) {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     }
@@ -191,12 +195,12 @@ fn prepare_file(path: &Path) -> std::io::Result<()> {
             restrict(path);
             Ok(())
         }
-        Err(_) => make_private_database(path),
+        Err(_) => make_private_database(path, options),
     }
 }
 
 /// DuckDB refuses an empty file, so a missing one is made under a private umask-proof name and moved into place.
-fn make_private_database(path: &Path) -> std::io::Result<()> {
+fn make_private_database(path: &Path, options: &Options) -> std::io::Result<()> {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".new-{}", std::process::id()));
     let fresh = PathBuf::from(name);
@@ -204,7 +208,10 @@ fn make_private_database(path: &Path) -> std::io::Result<()> {
     let claimed: File = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
     drop(claimed);
     fs::remove_file(&fresh)?;
-    let made = Connection::open(&fresh).and_then(|connection| connection.execute_batch("CHECKPOINT"));
+    // The file's storage version is decided when it is made.
+    let made = config(options)
+        .and_then(|config| Connection::open_with_flags(&fresh, config))
+        .and_then(|connection| connection.execute_batch("CHECKPOINT"));
     if let Err(error) = made {
         let _ = fs::remove_file(&fresh);
         return Err(std::io::Error::other(error.to_string()));

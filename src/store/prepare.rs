@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::body::{Codec, Packed, pack, pack_delta};
+use super::body::{Codec, Packed, Press, pack, pack_delta};
 use super::references::{Reference, References};
 use super::rows::{BlobRow, CallRow, MessageRow, detail_bytes};
 use super::summary::{CallSummary, ProcessBrief, StoredDetail, role_name};
@@ -55,7 +55,9 @@ struct Chain {
 
 /// Packs calls, one after the other.
 pub(super) struct Packer {
+    press: Press,
     next_blob: i64,
+    next_message: i64,
     references: References,
     chains: Vec<(u64, Chain)>,
     known: KnownKeys,
@@ -63,10 +65,12 @@ pub(super) struct Packer {
 }
 
 impl Packer {
-    /// `next_blob` is the first free row; `known` are addresses of stored messages, all of them when `all_known`.
-    pub(super) fn new(next_blob: i64, known: HashSet<u128>, all_known: bool) -> Packer {
+    /// `next_blob` and `next_message` are the first free rows; `known` are addresses of stored messages, all of them when `all_known`.
+    pub(super) fn new(next_blob: i64, next_message: i64, known: HashSet<u128>, all_known: bool) -> Packer {
         Packer {
+            press: Press::new(),
             next_blob,
+            next_message,
             references: References::new(REFERENCE_BYTES),
             chains: Vec::new(),
             known: KnownKeys { young: HashSet::new(), old: known, complete: all_known },
@@ -136,8 +140,8 @@ impl Packer {
         let keys: Vec<u64> = keys.iter().map(|key| hash_of(&(*key, kind))).collect();
         let base = self.references.find(&keys);
         let packed = match &base {
-            Some(base) => pack_delta(bytes, &base.bytes, search),
-            None => pack(bytes),
+            Some(base) => pack_delta(&mut self.press, bytes, &base.bytes, search),
+            None => pack(&mut self.press, bytes),
         };
         let base = base.filter(|_| packed.codec == Codec::Delta);
         let id = self.push_blob(packed, base.as_ref().map(|base| base.blob), bytes.len(), blobs);
@@ -167,7 +171,9 @@ impl Packer {
             addresses.push(key);
             if self.known.insert(key) {
                 let (hash, role, first_call) = (message.hash.to_string(), role_name(message.role), call.id.to_string());
-                rows.push(MessageRow { key, hash, role, content, first_call });
+                let id = self.next_message;
+                self.next_message += 1;
+                rows.push(MessageRow { id, key, hash, role, content, first_call });
             }
         }
         let hashes = call.messages.iter().map(|message: &Arc<Message>| message.hash).collect();
@@ -188,7 +194,8 @@ impl Packer {
             return Some(*blob);
         }
         let bytes = serde_json::to_vec(&**tools).unwrap_or_default();
-        let id = self.push_blob(pack(&bytes), None, bytes.len(), blobs);
+        let packed = pack(&mut self.press, &bytes);
+        let id = self.push_blob(packed, None, bytes.len(), blobs);
         if self.tools.len() >= KNOWN_TOOLS {
             self.tools.remove(0);
         }

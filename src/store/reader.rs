@@ -1,5 +1,6 @@
 //! Reads what the writer wrote, from any number of threads.
 
+use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use duckdb::types::Value as Sql;
@@ -8,7 +9,7 @@ use serde_json::Value;
 
 use super::StoreError;
 use super::blobs;
-use super::rows::signed;
+use super::rows::{hugeint, signed};
 use super::summary::{
     AgentBrief, CallDetail, CallSummary, ErrorBrief, FindingRow, MessageDetail, ProcessBrief, ProcessRow, SessionRow,
     StoredDetail, TimeBrief, TurnDetail, TurnSummary,
@@ -19,12 +20,12 @@ use crate::wire::Usage;
 type Read<T> = Result<T, StoreError>;
 
 /// The largest page.
-const LIMIT_MAX: usize = 1_000;
+const LIMIT_MAX: usize = 2_000;
 
 /// Which part of a list: newest first, below a position.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Page {
-    /// How many rows; at most 1,000.
+    /// How many rows; at most 2,000.
     pub limit: usize,
     /// Only rows that are older than this one: its start in nanoseconds and its id.
     pub before: Option<(u64, String)>,
@@ -422,20 +423,42 @@ fn parse<T: serde::de::DeserializeOwned>(json: &[u8]) -> Read<T> {
     serde_json::from_slice(json).map_err(|error| StoreError::new(format!("a stored row is damaged: {error}")))
 }
 
+/// Rows that are no farther apart than this are read in one go.
+const NEAR: i64 = 64;
+
+/// The messages at `keys`. The addresses are looked up first: reading the texts of all messages to find a few would cost
+/// the whole table, while rows are found by their number at once.
 fn messages(connection: &Connection, keys: &[u128]) -> Read<Vec<MessageDetail>> {
-    let mut found = std::collections::HashMap::new();
+    let mut found: HashMap<i128, i64> = HashMap::new();
     for keys in keys.chunks(1_000) {
-        let list: Vec<String> = keys.iter().map(|key| format!("{}::HUGEINT", super::rows::hugeint(*key))).collect();
-        let query = format!("SELECT key, hash, role, content FROM messages WHERE key IN ({})", list.join(","));
+        let list: Vec<String> = keys.iter().map(|key| format!("{}::HUGEINT", hugeint(*key))).collect();
+        let query = format!("SELECT key, min(id) FROM messages WHERE key IN ({}) GROUP BY key", list.join(","));
         let mut statement = connection.prepare(&query)?;
         let mut answers = statement.query([])?;
         while let Some(row) = answers.next()? {
-            let (key, content): (i128, String) = (row.get(0)?, row.get(3)?);
-            let message = MessageDetail { hash: row.get(1)?, role: row.get(2)?, content: parse(content.as_bytes())? };
-            found.insert(key, message);
+            found.insert(row.get(0)?, row.get(1)?);
         }
     }
-    Ok(keys.iter().filter_map(|key| found.get(&super::rows::hugeint(*key)).cloned()).collect())
+    let mut ids: Vec<i64> = found.values().copied().collect();
+    ids.sort_unstable();
+    let mut texts: HashMap<i64, MessageDetail> = HashMap::new();
+    let mut statement =
+        connection.prepare_cached("SELECT id, hash, role, content FROM messages WHERE id BETWEEN ? AND ?")?;
+    for near in ids.chunk_by(|before, after| after - before <= NEAR) {
+        let (Some(first), Some(last)) = (near.first(), near.last()) else { continue };
+        let mut answers = statement.query(params![first, last])?;
+        while let Some(row) = answers.next()? {
+            let id: i64 = row.get(0)?;
+            if near.binary_search(&id).is_ok() {
+                let content: String = row.get(3)?;
+                let message =
+                    MessageDetail { hash: row.get(1)?, role: row.get(2)?, content: parse(content.as_bytes())? };
+                texts.insert(id, message);
+            }
+        }
+    }
+    let message = |key: &u128| found.get(&hugeint(*key)).and_then(|id| texts.get(id)).cloned();
+    Ok(keys.iter().filter_map(message).collect())
 }
 
 const CALL_COLUMNS: &str = "SELECT calls.id, calls.turn_id, calls.session_id, calls.auxiliary, calls.started_ns, \

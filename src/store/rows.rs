@@ -32,6 +32,7 @@ pub(super) struct BlobRow {
 
 /// A message's row.
 pub(super) struct MessageRow {
+    pub id: i64,
     pub key: u128,
     pub hash: String,
     pub role: &'static str,
@@ -185,7 +186,7 @@ pub(super) fn blob(appender: &mut Appender<'_>, row: &BlobRow) -> duckdb::Result
 }
 
 pub(super) fn message(appender: &mut Appender<'_>, row: &MessageRow) -> duckdb::Result<()> {
-    appender.append_row(params![hugeint(row.key), row.hash, row.role, row.content, row.first_call])
+    appender.append_row(params![row.id, hugeint(row.key), row.hash, row.role, row.content, row.first_call])
 }
 
 pub(super) fn turn(appender: &mut Appender<'_>, row: &TurnRow) -> duckdb::Result<()> {

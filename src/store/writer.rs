@@ -154,7 +154,8 @@ impl Writer {
             let query = format!("SELECT coalesce(max({column}), 0) + 1 FROM {table}");
             Ok(connection.query_row(&query, [], |row| row.get(0))?)
         };
-        let (next_blob, next_image) = (next("blobs", "id")?, next("images", "image")?);
+        let (next_blob, next_message) = (next("blobs", "id")?, next("messages", "id")?);
+        let next_image = next("images", "image")?;
         let messages: i64 = connection.query_row("SELECT count(*) FROM messages", [], |row| row.get(0))?;
         let all_known = messages <= READ_KEYS;
         let mut known = HashSet::new();
@@ -168,7 +169,7 @@ impl Writer {
         Ok(Writer {
             connection,
             path,
-            packer: Packer::new(next_blob, known, all_known),
+            packer: Packer::new(next_blob, next_message, known, all_known),
             waiting: VecDeque::new(),
             early: HashMap::new(),
             images: HashMap::new(),
