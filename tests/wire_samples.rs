@@ -334,6 +334,38 @@ fn responses_over_a_websocket_are_one_call_each() {
     compare("responses_websocket", &Value::Array(calls.iter().map(golden).collect()));
 }
 
+/// The whole connection's bytes: upgrade, permessage-deflate with shared history, masks, a fragmented message, a close.
+#[test]
+fn a_compressed_websocket_connection_is_read_to_the_byte() {
+    let read = |name: &str| fs::read(format!("testdata/wire/openai_responses/{name}")).unwrap();
+    let lines = |name: &str| -> Vec<Vec<u8>> { read(name).split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect() };
+    let (client, server) = (read("ws_pmd_client.bin"), read("ws_pmd_server.bin"));
+    let upgrade = client.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
+    let switched = server.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
+    let pieces = vec![
+        (Direction::Sent, client[..upgrade].to_vec()),
+        (Direction::Received, server[..switched].to_vec()),
+        (Direction::Sent, client[upgrade..].to_vec()),
+        (Direction::Received, server[switched..].to_vec()),
+    ];
+    let run = |size: usize| {
+        let mut pipe = Pipe::new(Bounds { progress: None, ..Bounds::default() });
+        let talk = Talk { pieces: pieces.clone() };
+        talk.play(&mut pipe, CloseHow::Finished, |_, len| (1..len).step_by(size).collect());
+        pipe.done().into_iter().cloned().collect::<Vec<Call>>()
+    };
+    let calls = run(usize::MAX >> 1);
+    let asked = lines("ws_client_messages.jsonl");
+    assert_eq!(calls[0].request.body, asked[0]);
+    assert_eq!(calls[0].status, Some(101));
+    assert_eq!(calls[0].output[0].tool_calls().count(), 1);
+    let golden_of = |calls: &[Call]| Value::Array(calls.iter().map(golden).collect());
+    compare("responses_websocket_bytes", &golden_of(&calls));
+    for size in [1, 7] {
+        assert_eq!(golden_of(&run(size)), golden_of(&calls), "in pieces of {size}");
+    }
+}
+
 #[test]
 fn realtime_sessions_are_one_call_per_response() {
     let client = |text: &str| (Side::Request, text.to_owned());
