@@ -105,3 +105,17 @@ fn agents_are_known_by_their_processes_and_those_that_started_them() {
     };
     assert_eq!(agent(other).0, "unknown");
 }
+
+#[test]
+fn a_sub_agent_that_only_its_library_shows_is_of_its_parents_kind() {
+    let mut world = World::new(Sight::All);
+    let mut main = chat(1, 1).header("user-agent", "ai-sdk/anthropic/4.0.42");
+    main.system("You are Cline, a coding agent.").user("delegate it");
+    world.call(&mut main, "m1", asks("t1", "spawn_agent", serde_json::json!({"task": "do the small part"})));
+    let mut sub = chat(1, 2).header("user-agent", "ai-sdk/anthropic/4.0.42");
+    sub.user("do the small part");
+    world.call(&mut sub, "s1", says("done"));
+    world.end();
+    let agent = world.turn("do the small part").agent.clone();
+    expect((agent.kind, agent.version, agent.recognised_by), "cline", None, "parent turn");
+}

@@ -1007,3 +1007,27 @@ fn a_sub_agent_that_begins_after_the_next_prompt_is_still_linked() {
     let linked = |step: &Step| matches!(step, Step::Tool { sub_turn: Some(_), .. });
     assert!(world.turn("start the audit").steps.iter().any(linked));
 }
+
+#[test]
+fn an_answer_handed_in_by_a_tool_call_is_an_answer() {
+    everywhere(
+        |world| {
+            let mut main = chat(1, 1);
+            main.user("ask the other");
+            world.call(&mut main, "m1", asks("", "invoke_agent", json!({"prompt": "count the files there"})));
+            let mut sub = chat(1, 1);
+            sub.user("count the files there");
+            world.call(&mut sub, "s1", asks("", "list", json!({"path": "."})));
+            sub.result("", "a b c");
+            world.call(&mut sub, "s2", says("three, I think"));
+            sub.user("You have stopped calling tools without finishing. Call complete_task.");
+            world.call(&mut sub, "s3", asks("", "complete_task", json!({"result": "three"})));
+            main.result("", "three");
+            world.call(&mut main, "m2", says("three files"));
+        },
+        &[
+            "complete: ask the other [m1 m2] three files",
+            "complete <ask the other>: count the files there [s1 s2 s3] three",
+        ],
+    );
+}

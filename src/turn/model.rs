@@ -78,7 +78,7 @@ pub struct Agent {
     pub kind: String,
     /// Its version, where it says so.
     pub version: Option<String>,
-    /// What it was recognised by (`user-agent`, `process`, `headers`, `tools`, `system prompt`).
+    /// What it was recognised by (`user-agent`, `process`, `headers`, `tools`, `system prompt`, `parent turn`).
     pub recognised_by: Option<String>,
 }
 

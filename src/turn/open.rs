@@ -145,7 +145,7 @@ impl OpenTurn {
         added.asked = self.take_tool_calls(call, end);
         self.own_status = status_after(call, !added.asked.is_empty());
         self.turn.answer = match self.own_status {
-            TurnStatus::Complete | TurnStatus::Cut => call.answer_text(),
+            TurnStatus::Complete | TurnStatus::Cut => answer_of(call),
             _ => String::new(),
         };
         self.turn.status = self.own_status;
@@ -381,7 +381,7 @@ fn status_after(call: &Call, asks_tools: bool) -> TurnStatus {
     if call.finish == Some(Finish::Pause) {
         return TurnStatus::InProgress;
     }
-    if asks_tools && !is_forced_tool(call) {
+    if asks_tools && !is_forced_tool(call) && final_tool(call).is_none() {
         return TurnStatus::InProgress;
     }
     TurnStatus::Complete
@@ -392,6 +392,38 @@ fn is_forced_tool(call: &Call) -> bool {
     let Some(Value::Object(choice)) = call.parameters.get("tool_choice") else { return false };
     let named = choice.contains_key("name") || choice.get("function").is_some_and(|f| f.get("name").is_some());
     named && call.tools_offered.len() <= 1
+}
+
+/// Tools by which a model hands in its answer: nothing has to come back.
+const FINAL_TOOLS: &[&str] = &[
+    "attempt_completion",
+    "complete_task",
+    "task_complete",
+    "final_answer",
+    "final_result",
+    "final_response",
+    "submit_answer",
+    "submit_result",
+    "submit_final_answer",
+    "structuredoutput",
+    "structured_output",
+];
+
+/// The tool call by which an answer is handed in, when an answer asks for nothing else.
+fn final_tool(call: &Call) -> Option<&ToolCall> {
+    let mut asked = call.tool_calls().filter(|tool| !tool.server_side);
+    let only = asked.next().filter(|_| asked.next().is_none())?;
+    FINAL_TOOLS.contains(&only.name.to_ascii_lowercase().as_str()).then_some(only)
+}
+
+/// The answer's text, or what was handed in.
+fn answer_of(call: &Call) -> String {
+    let text = call.answer_text();
+    let handed_in = || {
+        let arguments = final_tool(call)?.arguments.as_object()?;
+        ["result", "output", "answer", "response", "summary"].iter().find_map(|key| arguments.get(*key)?.as_str())
+    };
+    if text.trim().is_empty() { handed_in().unwrap_or_default().to_owned() } else { text }
 }
 
 /// Tools whose result is what a person answers.

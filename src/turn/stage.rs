@@ -18,7 +18,7 @@ use super::place::{Conversation, Place, TurnPlace};
 use super::processes::Processes;
 use super::recent::Recent;
 use super::spine::Memo;
-use super::{Finding, Placement, SessionId, TurnId, TurnStatus, TurnUpdate, chain, profile};
+use super::{Agent, Finding, Placement, SessionId, TurnId, TurnStatus, TurnUpdate, chain, profile};
 
 /// What the stage takes, in event-time order; `Done` calls in the order of their last bytes.
 #[derive(Clone, Copy, Debug)]
@@ -251,11 +251,22 @@ impl Stage {
             id,
             session: place.session,
             parent: place.parent.map(|(turn, _)| turn),
-            agent: profile::recognise(call, infos),
+            agent: self.agent_of(profile::recognise(call, infos), place),
             prompt: place.prompt.clone(),
             hint: Who::of(call).hint,
         };
         OpenTurn::new(start, call)
+    }
+
+    /// A sub-agent that only its library can be recognised by is of its parent's kind.
+    fn agent_of(&self, agent: Agent, place: &TurnPlace) -> Agent {
+        let Some((parent, Some(ask))) = place.parent.filter(|_| !profile::is_agent(&agent.kind)) else { return agent };
+        let delegated = self.delegations.ask(ask).is_some_and(|ask| ask.delegates);
+        let parent = self.turns.get(&parent).map(|open| &open.turn.agent);
+        match parent.filter(|parent| delegated && profile::is_agent(&parent.kind)) {
+            Some(parent) => Agent { recognised_by: Some("parent turn".into()), ..parent.clone() },
+            None => agent,
+        }
     }
 
     fn done(&mut self, call: &Call, out: &mut Vec<TurnUpdate>) {

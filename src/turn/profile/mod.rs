@@ -49,6 +49,11 @@ pub(super) fn recognise<'a>(call: &Call, processes: impl Iterator<Item = &'a Pro
         .unwrap_or_else(|| Agent { kind: "unknown".into(), version: None, recognised_by: None })
 }
 
+/// True for the kinds of agents, false for libraries and what nobody knows.
+pub(super) fn is_agent(kind: &str) -> bool {
+    agents::AGENTS.iter().any(|profile| profile.kind == kind)
+}
+
 fn agent(kind: &str, version: Option<String>, by: &str) -> Agent {
     Agent { kind: kind.into(), version, recognised_by: Some(by.into()) }
 }
