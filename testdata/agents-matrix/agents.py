@@ -287,10 +287,10 @@ AGENTS = {
 
 
 def pinned_version(agent):
-    """The version from agents.tsv; '' for what comes with the system or the test cache."""
+    """The version from agents.tsv; '' for what comes with the system, the test cache or this repository."""
     for line in (HERE / "agents.tsv").read_text().splitlines():
         fields = line.split("\t")
-        if fields[0] == agent.row and len(fields) == 3 and fields[1] != "apt":
+        if fields[0] == agent.row and len(fields) == 3 and fields[1] not in ("apt", "cargo"):
             first = fields[2].split()[0]
             return first.rsplit("==" if "==" in first else "@", 1)[1].replace("-linux-x64", "")
     return ""

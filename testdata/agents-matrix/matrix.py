@@ -17,7 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from agents import AGENTS, HERE, pinned_version
+from agents import AGENTS, HERE, Place, pinned_version
 
 EXEC = ["exec", "--no-console", "--json", "{dir}/calls.jsonl", "--"]
 ATTACH = ["attach", "{pid}", "--tree", "--no-console", "--json", "{dir}/calls.jsonl"]
@@ -74,6 +74,31 @@ def stacks(calls):
     return sorted({Path(row["process"]["exe"]).name for row in rows if row.get("type") == "call" and row.get("process") and row["process"].get("exe")})
 
 
+def found(name, heron):
+    """How heron finds the TLS functions of the agent's executable: `heron symbols` asked of it."""
+    with tempfile.TemporaryDirectory() as home:
+        agents = Path(os.environ.get("HERON_AGENTS_DIR", "/tmp/agents"))
+        cache = Path(os.environ.get("HERON_TEST_CACHE") or HERE.parents[1] / "target/test-cache")
+        place = Place("https://localhost:443", "", "", Path(home), Path(home), agents, cache)
+        argv, extra = AGENTS[name].start(place)
+    exe = shutil.which(argv[0], path=extra.get("PATH")) or argv[0]
+    for _ in range(3):  # a script's interpreter, and that one's
+        with open(exe, "rb") as file:
+            head = file.read(256).split(b"\n")[0].decode(errors="replace")
+        if not head.startswith("#!"):
+            break
+        exe = shutil.which(head[2:].split()[-1].split("/")[-1], path=extra.get("PATH")) or head[2:].split()[0]
+    said = run([heron, "symbols", "--json", os.path.realpath(exe)])
+    try:
+        libraries = [library for library in json.loads(said.stdout)["libraries"] if not library["fallback"]]
+    except (ValueError, KeyError):
+        return ""
+    if not libraries:
+        return "not in the program: in a library that it loads"
+    hows = dict.fromkeys(how for function in libraries[0]["functions"][:2] for how in function["how"])
+    return "; ".join(list(hows)[:3])
+
+
 def cell(row):
     """One mode's cell."""
     if row is None:
@@ -81,6 +106,8 @@ def cell(row):
     if not row.get("complete"):
         return f"the agent's turn did not complete (exit {row.get('exit')})"
     check = row["check"]
+    if check.get("allowed") and check["allowed"] == check["expected"]:
+        return "no call after that"
     seen = f"{check['paired']} of {check['expected'] - check.get('allowed', 0)}"
     if check["differences"] == 0:
         return f"{seen}, all fields equal"
@@ -102,8 +129,10 @@ def markdown(rows, heron):
         "",
         f"{version}, Linux {platform.release()}, {platform.machine()}.",
         "",
-        "| client | version | TLS stack | protocol | calling executable | exec | attach |",
-        "|---|---|---|---|---|---|---|",
+        "*how found*: what `heron symbols` says of the started executable; where another one does the calling, its libraries are found through the maps.",
+        "",
+        "| client | version | TLS stack | how found | protocol | calling executable | exec | attach |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name, agent in AGENTS.items():
         exec_row, attach_row = by.get((name, "exec")), by.get((name, "attach"))
@@ -112,8 +141,12 @@ def markdown(rows, heron):
             continue
         protocol = ", ".join({"h1": "HTTP/1.1", "h2": "HTTP/2", "ws": "WebSocket"}[p] for p in any_row.get("protocols", []))
         exes = ", ".join(any_row.get("stacks") or [])
-        out.append(f"| {name} | {pinned_version(agent) or 'system'} | {agent.tls} | {protocol} | {exes} | {cell(exec_row)} | {cell(attach_row)} |")
+        out.append(f"| {name} | {pinned_version(agent) or 'system'} | {agent.tls} | {found(name, heron)} | {protocol} | {exes} | {cell(exec_row)} | {cell(attach_row)} |")
     out += [
+        "",
+        "A WebSocket whose compression keeps its history (permessage-deflate with context takeover) cannot be read from the middle: attached to, it is read again after it reconnects.",
+        "rustls (Codex, Deno, ureq): the AEAD functions are found in the file, and the rows say whether their plaintext is read.",
+        "Host mode watches what it finds on the whole machine; it is tested by itself and not in this matrix, which must leave other processes alone.",
         "",
         "Not to be had from the package registries, so not in the matrix: Crush, Goose, the Cursor agent (their installers fetch from elsewhere); Amp (its backend cannot be pointed elsewhere).",
         "",
