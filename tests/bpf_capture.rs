@@ -274,3 +274,22 @@ fn size_classes_carry_the_same_bytes_as_exact_records() {
     assert_eq!(outcome.count("passed_bytes"), (sent.len() + outcome.bytes(Direction::Received).len()) as u64);
     outcome.assert_nothing_lost();
 }
+
+#[test]
+fn strict_holds_each_new_program_until_it_is_hooked() {
+    if !can_trace("strict_holds_each_new_program_until_it_is_hooked") {
+        return;
+    }
+    let server = Server::start(&[]);
+    let client = format!("{} {} {} post:/v1/messages:7", python().display(), data("client.py").display(), server.port);
+    let script = format!("{client}; {client}; {client}; true");
+    let mut held = Held::new(std::path::Path::new("/bin/sh"), &["-c".to_owned(), script]);
+    let tracer = Tracer::start(Config { roots: vec![held.root()], strict: true, ..Config::default() });
+    held.release();
+    held.finish();
+    let outcome = tracer.finish();
+    let sent = String::from_utf8(outcome.bytes(Direction::Sent)).unwrap();
+    assert_eq!(sent.matches("POST /v1/messages HTTP/1.1").count(), 3, "{:?}", outcome.counters);
+    assert_eq!(outcome.count("missed_bytes"), 0);
+    outcome.assert_nothing_lost();
+}

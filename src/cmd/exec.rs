@@ -21,7 +21,7 @@ use super::observe::{Observation, ObserveOptions};
 use crate::capture::StopFlag;
 use crate::capture::ebpf::facts::Facts;
 use crate::capture::ebpf::{Config, EbpfSource, Root};
-use crate::launch::{Go, Held, Plan};
+use crate::launch::{Go, Guard, Held, Plan};
 use crate::wire::registry::path_rules;
 
 /// A second ctrl-C within this time of the first ends heron.
@@ -87,13 +87,19 @@ pub(super) fn run(args: &ExecArgs) -> Result<ExitCode> {
         eprintln!("heron: console at {url}");
     }
     follow_child(child, tell.clone())?;
+    let guard = if args.strict { Some(Guard::start(pid)?) } else { None };
     let command_over = StopFlag::new();
     follow_signals(signals, pid, tell, command_over.clone())?;
     go.go()?;
     let over = until_over(&news, &observation)?;
     command_over.stop();
     take_terminal_back();
-    finish(observation, args.keep, &news, over)
+    let finished = finish(observation, args.keep, &news, over);
+    // After the source's end nobody is stopped any more, and nobody else would let go on who is.
+    if let Some(guard) = guard {
+        guard.end();
+    }
+    finished
 }
 
 fn start(args: &ExecArgs, plan: &Plan, pid: u32, tell: &Sender<News>) -> Result<Observation> {

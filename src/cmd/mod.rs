@@ -49,6 +49,9 @@ enum Verb {
     Export(export::ExportArgs),
     /// Serve the console over what was stored before
     Console(console::ConsoleArgs),
+    /// Outlive heron for a moment (`heron exec --strict` starts it)
+    #[command(name = "__guard", hide = true)]
+    Guard(crate::launch::GuardArgs),
     /// Wait to be told, then become a command (`heron exec` starts it)
     #[command(name = "__launch", hide = true)]
     Launch(crate::launch::HelperArgs),
@@ -69,6 +72,7 @@ pub fn run() -> ExitCode {
         Some(Verb::Exec(args)) => exec::run(&args),
         Some(Verb::Attach(args)) => attach::run(&args),
         Some(Verb::Serve(args)) => serve::run(&args),
+        Some(Verb::Guard(args)) => crate::launch::guard(&args).map(|()| ExitCode::SUCCESS),
         Some(Verb::Launch(args)) => Err(crate::launch::become_command(&args)),
         Some(Verb::Replay(args)) => replay::run(args),
         Some(Verb::Live(args)) => live::run(args),

@@ -16,8 +16,10 @@ use crate::capture::StopFlag;
 use crate::capture::ebpf::facts::Facts;
 use crate::capture::ebpf::{Config as CaptureConfig, EbpfSource, Root};
 use crate::config::{Config, WatchRule};
-use crate::proc::{self, agents, select::Wanted};
+use crate::event::ProcessInfo;
+use crate::proc::{self, select, select::Wanted};
 use crate::signal;
+use crate::turn;
 use crate::wire::registry::path_rules;
 
 const LOOK: Duration = Duration::from_millis(50);
@@ -50,14 +52,14 @@ pub(super) fn run(args: &ServeArgs) -> Result<ExitCode> {
     }
     let stop = signal::stop_on_interrupt()?;
     let (tell, ready) = channel();
-    let rules = rules(&config);
+    let rules = Rules::new(&config);
     let roots = running(&rules);
     let found = roots.len();
     let source = EbpfSource::new(CaptureConfig {
         roots,
         path_rules: path_rules().iter().map(|rule| (*rule).to_owned()).collect(),
         ring_bytes: config.capture.ring_mib << 20,
-        choose: Some(Box::new(move |pid, info| agents::name_of(&rules, info, pid).is_some())),
+        choose: Some(Box::new(move |pid, info| rules.fit(pid, info))),
         on_ready: Some(Box::new(move || {
             let _ = tell.send(()); // nobody listens any more: heron ends already
         })),
@@ -99,31 +101,38 @@ fn options(args: &ServeArgs, config: &Config) -> ObserveOptions {
     }
 }
 
-/// The configured rules, then the built-in ones.
-fn rules(config: &Config) -> Vec<agents::Rule> {
-    let mut rules: Vec<agents::Rule> = config.watch.iter().map(rule).collect();
-    if config.capture.builtin_rules {
-        rules.extend(agents::builtin());
-    }
-    rules
+/// Who is an agent: the configured rules, and the built-in ones.
+struct Rules {
+    configured: Vec<Wanted>,
+    builtin: bool,
 }
 
-fn rule(from: &WatchRule) -> agents::Rule {
-    let wanted = Wanted {
+impl Rules {
+    fn new(config: &Config) -> Rules {
+        Rules { configured: config.watch.iter().map(wanted).collect(), builtin: config.capture.builtin_rules }
+    }
+
+    fn fit(&self, pid: u32, info: &ProcessInfo) -> bool {
+        (self.builtin && turn::agent_of_process(info).is_some())
+            || self.configured.iter().any(|wanted| wanted.matches_info(info, || select::cgroup(pid)))
+    }
+}
+
+fn wanted(from: &WatchRule) -> Wanted {
+    Wanted {
         comm: from.comm.clone(),
         exe: from.exe.clone(),
         arg: from.arg.clone(),
         cgroup: from.cgroup.clone(),
         container: None,
         uid: from.uid,
-    };
-    agents::Rule { name: from.name.clone(), wanted }
+    }
 }
 
 /// The agents that run already, with all that they have started.
-fn running(rules: &[agents::Rule]) -> Vec<Root> {
+fn running(rules: &Rules) -> Vec<Root> {
     let own = std::process::id();
-    let is_agent = |pid: &u32| proc::info(*pid).is_some_and(|info| agents::name_of(rules, &info, *pid).is_some());
+    let is_agent = |pid: &u32| proc::info(*pid).is_some_and(|info| rules.fit(*pid, &info));
     let mut pids: Vec<u32> = proc::all().into_keys().filter(is_agent).flat_map(proc::tree).collect();
     pids.sort_unstable();
     pids.dedup();

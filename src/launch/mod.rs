@@ -6,6 +6,7 @@
 //! stays, nothing of heron stays in it, and a heron that dies early leaves a helper that ends by itself.
 
 mod chain;
+mod guard;
 mod search;
 mod user;
 
@@ -21,6 +22,7 @@ use anyhow::{Context, Result, bail};
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 
 pub use chain::programs;
+pub use guard::{Guard, GuardArgs, guard};
 pub use user::Caller;
 
 /// The hidden verb of the helper.

@@ -3,7 +3,6 @@
 //! Answers questions about a live process (who it is, what it maps, who its children are). It keeps no state and decides
 //! nothing. Everything here races with the process's end, so every answer is an `Option` or empty, never an error.
 
-pub mod agents;
 pub mod select;
 pub mod sockets;
 
@@ -128,6 +127,21 @@ pub fn all() -> BTreeMap<u32, u32> {
     let stat = |p: procfs::ProcResult<Process>| p.ok()?.stat().ok();
     let number = |pid: i32| u32::try_from(pid).ok();
     processes.filter_map(stat).filter_map(|stat| Some((number(stat.pid)?, number(stat.ppid)?))).collect()
+}
+
+/// The session of a process; `None` when it is gone.
+pub fn session(pid: u32) -> Option<i32> {
+    Some(process(pid)?.stat().ok()?.session)
+}
+
+/// The stopped processes of a session.
+pub fn stopped_in(session: Option<i32>) -> Vec<u32> {
+    let Some(session) = session else {
+        return Vec::new();
+    };
+    let stopped =
+        |pid: &u32| process(*pid).and_then(|p| p.stat().ok()).is_some_and(|s| s.state == 'T' && s.session == session);
+    all().into_keys().filter(stopped).collect()
 }
 
 /// The process and all its descendants, parents before children.

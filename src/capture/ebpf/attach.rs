@@ -125,11 +125,11 @@ pub struct Attacher {
 
 impl Attacher {
     /// Starts the thread.
-    pub fn start(programs: Programs, shared: SharedBoard) -> io::Result<Attacher> {
+    pub fn start(programs: Programs, shared: SharedBoard, strict: bool) -> io::Result<Attacher> {
         let (orders, inbox) = channel();
         let thread = std::thread::Builder::new()
             .name("heron-attach".to_owned())
-            .spawn(move || Hooks::new(programs, shared).run(&inbox))?;
+            .spawn(move || Hooks::new(programs, shared, strict).run(&inbox))?;
         Ok(Attacher { orders, thread })
     }
 
@@ -177,6 +177,8 @@ impl Watched {
 }
 
 struct Hooks {
+    /// New images were stopped by the kernel side, and go on once they are hooked.
+    strict: bool,
     programs: Programs,
     images: Images,
     shared: SharedBoard,
@@ -191,8 +193,9 @@ struct Hooks {
 }
 
 impl Hooks {
-    fn new(programs: Programs, shared: SharedBoard) -> Hooks {
+    fn new(programs: Programs, shared: SharedBoard, strict: bool) -> Hooks {
         Hooks {
+            strict,
             programs,
             images: Images::default(),
             shared,
@@ -240,7 +243,12 @@ impl Hooks {
 
     fn follow(&mut self, order: Order) {
         match order {
-            Order::Exec(pid) => self.new_image(pid),
+            Order::Exec(pid) => {
+                self.new_image(pid);
+                if self.strict {
+                    go_on(pid);
+                }
+            }
             Order::Fork { parent, child, shares_memory } => self.inherit(parent, child, shares_memory),
             Order::Map(pid) => self.scan(pid),
             Order::Exit(pid) => self.forget(pid),
@@ -534,6 +542,17 @@ impl Drop for Detacher {
                 tracing::error!("a thread that closes links panicked");
             }
         }
+    }
+}
+
+/// Lets a process that was stopped at its exec go on.
+fn go_on(pid: u32) {
+    use nix::sys::signal::{Signal, kill};
+    let Ok(pid) = i32::try_from(pid) else {
+        return;
+    };
+    if let Err(error) = kill(nix::unistd::Pid::from_raw(pid), Signal::SIGCONT) {
+        tracing::debug!(%error, pid, "a stopped process had ended");
     }
 }
 

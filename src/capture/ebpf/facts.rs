@@ -68,8 +68,11 @@ impl Facts {
                 self.release
             ));
         }
-        if self.version < (5, 15) {
-            return Some(format!("kernel {} is too old for heron: 5.15 or newer is needed", self.release));
+        if !self.uprobe_multi {
+            return Some(format!(
+                "kernel {} has no uprobe_multi links, which heron hooks TLS with: kernel 6.6 or newer is needed",
+                self.release
+            ));
         }
         if self.lockdown == "confidentiality" {
             return Some(
@@ -131,6 +134,6 @@ mod tests {
         assert_eq!(good.obstacle(), None);
         assert!(Facts { root: false, ..good.clone() }.obstacle().is_some_and(|why| why.contains("sudo")));
         assert!(Facts { btf: false, ..good.clone() }.obstacle().is_some_and(|why| why.contains("BTF")));
-        assert!(Facts { version: (5, 4), ..good }.obstacle().is_some_and(|why| why.contains("5.15")));
+        assert!(Facts { uprobe_multi: false, ..good }.obstacle().is_some_and(|why| why.contains("6.6")));
     }
 }

@@ -47,7 +47,8 @@ pub fn run(mut config: Config, shared: &Arc<Shared>, out: &mut Sink<'_>, stop: &
         c: pair(&skel.progs.heron_enter, &skel.progs.heron_leave)?,
         go: pair(&skel.progs.heron_go_enter, &skel.progs.heron_go_leave)?,
     };
-    let attacher = Attacher::start(programs, Arc::clone(&shared.board)).context("cannot start a thread")?;
+    let attacher =
+        Attacher::start(programs, Arc::clone(&shared.board), config.strict).context("cannot start a thread")?;
     let clock = clock()?;
     let state = RefCell::new(State::new(clock, attacher.orders(), Arc::clone(&shared.board)));
     state.borrow_mut().choose = config.choose.take();
