@@ -143,6 +143,10 @@ fn check(open: &mut HashMap<u32, Progress>, part: &Part) {
         PartKind::ResponseBody(_) => assert!(exchange.responded && !exchange.response_done),
         PartKind::ResponseEnd => assert!(!std::mem::replace(&mut exchange.response_done, true)),
         PartKind::End(_) => exchange.ended = true,
-        PartKind::Request(_) | PartKind::Message(_) | PartKind::Gap { .. } | PartKind::Flaw(_) => {}
+        PartKind::Request(_)
+        | PartKind::Message(_)
+        | PartKind::Gap { .. }
+        | PartKind::ClientLeft
+        | PartKind::Flaw(_) => {}
     }
 }

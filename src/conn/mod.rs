@@ -77,11 +77,43 @@ struct Conn {
     info: ConnInfo,
     http: http::Connection,
     orders: [Order; 2],
+    /// It stands in `Stage::holding`.
+    is_held: bool,
     /// Its place in `Stage::quiet`.
     turn: (Nanos, u64),
     over: bool,
     /// It was over because it was quiet, not because it ended.
     given_up: bool,
+}
+
+impl Conn {
+    fn hand_on(&mut self, direction: Direction, at: Nanos, piece: Piece, output: &mut http::Output<'_>) {
+        match piece {
+            Piece::Data(bytes) => self.http.push(direction, at, bytes, output),
+            Piece::Lost(len) => self.http.gap(direction, at, len, output),
+        }
+        self.info.client = self.http.client();
+    }
+
+    fn drain(&mut self, direction: Direction, now: Nanos, must: bool, bounds: &Bounds, output: &mut http::Output<'_>) {
+        while let Some((at, piece)) = self.orders[direction.index()].next(now, must, bounds) {
+            self.hand_on(direction, at, piece, output);
+        }
+    }
+
+    /// Keeps `holding` as it is with this connection.
+    fn note_holding(&mut self, holding: &mut HashSet<ConnId>) {
+        let holds = self.http.is_holding() || self.orders.iter().any(Order::is_early);
+        if holds != self.is_held {
+            self.is_held = holds;
+            let id = self.info.open.conn;
+            if holds {
+                holding.insert(id)
+            } else {
+                holding.remove(&id)
+            };
+        }
+    }
 }
 
 /// Connections that are over: their late bytes begin nothing, and one that was given up too early goes on where it was.
@@ -204,7 +236,10 @@ impl Stage {
         let first_seq = self.past.next_seq.get(&id).copied().flatten().unwrap_or(0);
         let http = http::Connection::resumed(id, open.mid_stream, first_seq);
         let info = ConnInfo { open, client: None };
-        self.conns.insert(id, Conn { info, http, orders: Default::default(), turn, over: false, given_up: false });
+        self.conns.insert(
+            id,
+            Conn { info, http, orders: Default::default(), turn, is_held: false, over: false, given_up: false },
+        );
     }
 
     fn place(&mut self, id: ConnId, direction: Direction, at: Nanos, offset: u64, piece: Piece, out: &mut Vec<Part>) {
@@ -218,36 +253,36 @@ impl Stage {
             let transport = Transport::Plain;
             self.open(Open { conn: id, at, owner: None, endpoints: None, transport, mid_stream: true }, out);
         }
-        self.touch(id, at);
         let Some(conn) = self.conns.get_mut(&id) else { return };
         if conn.over {
             self.counters.after_end_bytes += piece.len();
             return;
         }
-        let order = &mut conn.orders[direction.index()];
-        self.counters.duplicate_bytes += order.put(at, offset, piece, conn.info.open.mid_stream);
-        if order.is_early() {
-            self.counters.reordered_pieces += 1;
+        // Moving a connection to the back at every event would cost more than its decoding; a second is fine enough.
+        if at.since(conn.turn.0) >= Nanos(1_000_000_000) {
+            self.quiet.remove(&conn.turn);
+            self.next_turn += 1;
+            conn.turn = (at, self.next_turn);
+            self.quiet.insert(conn.turn, id);
         }
-        self.drain(id, direction, at, false, out);
+        let mut output = http::Output { parts: out, counters: &mut self.http_counters, bounds: &self.bounds.http };
+        let order = &mut conn.orders[direction.index()];
+        if order.takes_at_once(offset, piece.len()) {
+            conn.hand_on(direction, at, piece, &mut output);
+        } else {
+            self.counters.duplicate_bytes += order.put(at, offset, piece, conn.info.open.mid_stream);
+            conn.drain(direction, at, false, &self.bounds, &mut output);
+            self.counters.reordered_pieces += u64::from(conn.orders[direction.index()].is_early());
+        }
+        conn.note_holding(&mut self.holding);
     }
 
     /// Hands what is in order to the decoder. `must`: nothing waits any more.
     fn drain(&mut self, id: ConnId, direction: Direction, now: Nanos, must: bool, out: &mut Vec<Part>) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         let mut output = http::Output { parts: out, counters: &mut self.http_counters, bounds: &self.bounds.http };
-        while let Some((at, piece)) = conn.orders[direction.index()].next(now, must, &self.bounds) {
-            match piece {
-                Piece::Data(bytes) => conn.http.push(direction, at, bytes, &mut output),
-                Piece::Lost(len) => conn.http.gap(direction, at, len, &mut output),
-            }
-        }
-        conn.info.client = conn.http.client();
-        if conn.http.is_holding() || conn.orders.iter().any(Order::is_early) {
-            self.holding.insert(id);
-        } else {
-            self.holding.remove(&id);
-        }
+        conn.drain(direction, now, must, &self.bounds, &mut output);
+        conn.note_holding(&mut self.holding);
     }
 
     fn close(&mut self, close: &Close, out: &mut Vec<Part>) {
@@ -290,6 +325,7 @@ impl Stage {
         conn.over = true;
         conn.given_up = how == CloseHow::Idle;
         self.quiet.remove(&conn.turn);
+        conn.is_held = false;
         self.holding.remove(&id);
         self.ended.push(id);
     }
@@ -304,9 +340,7 @@ impl Stage {
             let Some(conn) = self.conns.get_mut(&id) else { continue };
             let mut output = http::Output { parts: out, counters: &mut self.http_counters, bounds: &self.bounds.http };
             conn.http.tick(at, &mut output);
-            if !conn.http.is_holding() && !conn.orders.iter().any(Order::is_early) {
-                self.holding.remove(&id);
-            }
+            conn.note_holding(&mut self.holding);
         }
         while let Some((&(last, _), &id)) = self.quiet.first_key_value() {
             if at.since(last) <= self.bounds.idle {
@@ -315,18 +349,6 @@ impl Stage {
             self.counters.evicted_idle += 1;
             self.end(id, at, CloseHow::Idle, out);
         }
-    }
-
-    fn touch(&mut self, id: ConnId, at: Nanos) {
-        let turn = self.next_turn(at);
-        let Some(conn) = self.conns.get_mut(&id).filter(|conn| !conn.over) else { return };
-        // Moving a connection to the back at every event would cost more than its decoding; a second is fine enough.
-        if at.since(conn.turn.0) < Nanos(1_000_000_000) {
-            return;
-        }
-        self.quiet.remove(&conn.turn);
-        conn.turn = turn;
-        self.quiet.insert(turn, id);
     }
 
     fn next_turn(&mut self, at: Nanos) -> (Nanos, u64) {

@@ -51,6 +51,15 @@ struct Waiting {
 }
 
 impl Order {
+    /// True when a piece is the next one and nothing waits: it is taken as handed on.
+    pub fn takes_at_once(&mut self, offset: u64, len: u64) -> bool {
+        let next = self.waiting.is_empty() && self.expected == Some(offset);
+        if next {
+            self.expected = Some(offset.saturating_add(len));
+        }
+        next
+    }
+
     /// Puts a piece in its place; how many bytes of it were seen before.
     pub fn put(&mut self, at: Nanos, offset: u64, mut piece: Piece, mid_stream: bool) -> u64 {
         let start = if mid_stream { offset } else { 0 };

@@ -94,6 +94,7 @@ fn a_jump_that_is_not_filled_in_time_is_a_hole() {
     assert_eq!((seen[0].flaws.as_slice(), seen[0].response_done), (&[Flaw::Gap][..], true));
     assert_eq!(seen[0].response_wire, &body.as_bytes()[4..]);
     assert_eq!(counter(&stage, "gap_bytes"), 4);
+    assert_eq!(counter(&stage, "reordered_pieces"), 1);
 }
 
 #[test]

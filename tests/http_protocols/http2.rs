@@ -219,6 +219,19 @@ fn resets_and_goodbyes_end_streams() {
 }
 
 #[test]
+fn an_answered_request_may_be_declined() {
+    let (mut client, mut server) = (Peer::new(), Peer::new());
+    let steps = [
+        sent([start(), client.post(1, "/1"), data(1, "part of the request")].concat()),
+        received([server.ok(1), last(1, "no"), frame(RST_STREAM, 0, 1, &0u32.to_be_bytes())].concat()),
+        finished(),
+    ];
+    let seen = assert_split_invariant(false, &steps);
+    assert_eq!(lines(&seen), ["POST /1 -> 200 no"]);
+    assert!(seen[0].is_clean());
+}
+
+#[test]
 fn a_server_that_is_delivered_first_waits_for_its_client() {
     let (mut client, mut server) = (Peer::new(), Peer::new());
     let steps = [

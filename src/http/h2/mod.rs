@@ -406,7 +406,7 @@ impl H2 {
                     if side == Side::Request {
                         stream.exchange.client_left(sink);
                     }
-                    stream.end_cut(CloseHow::Reset, sink);
+                    stream.end_reset(sink);
                 }
                 self.remember(head.stream);
             }

@@ -161,6 +161,15 @@ impl Stream {
         self.exchange.end(sink);
     }
 
+    /// RST_STREAM. A server that has answered may so decline the rest of the request (RFC 9113 section 8.1).
+    pub fn end_reset(mut self, sink: &mut Sink<'_>) {
+        if self.websocket.is_none() && self.exchange.progress(Side::Response) == Progress::Done {
+            self.exchange.end_half(Side::Request, sink);
+            return self.exchange.end(sink);
+        }
+        self.end_cut(CloseHow::Reset, sink);
+    }
+
     pub fn end_cut(self, how: CloseHow, sink: &mut Sink<'_>) {
         match self.websocket {
             Some(websocket) => self.exchange.end_messages((!websocket.is_closing()).then_some(how), sink),
