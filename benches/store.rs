@@ -75,7 +75,7 @@ fn write(writer: &mut Writer, calls: Vec<(Arc<Call>, Placement)>) -> Duration {
         writer.push(Item::Placement(place)).unwrap();
     }
     writer.flush().unwrap();
-    (cpu() - begun)
+    cpu() - begun
 }
 
 fn report(what: &str, calls: u64, bytes: u64, took: Duration, disk: u64) {
@@ -113,7 +113,7 @@ fn main() {
     }
     let begun = cpu();
     writer.close().unwrap();
-    took += (cpu() - begun);
+    took += cpu() - begun;
     report("agents, 16 conversations of 60 calls", calls, bytes, took, std::fs::metadata(&path).unwrap().len());
 
     let path = folder.join("small.duckdb");
@@ -151,6 +151,6 @@ fn main() {
     timed("one body", &|| drop(reader.body(&newest, true).unwrap().unwrap()));
     let begun = cpu();
     writer.close().unwrap();
-    took += (cpu() - begun);
+    took += cpu() - begun;
     report("small calls", calls, bytes, took, std::fs::metadata(&path).unwrap().len());
 }

@@ -56,7 +56,8 @@ for await (const line of createInterface({ input: process.stdin })) {
     console.log(JSON.stringify({ ok: (await commands[command.do](command)) ?? null }));
   } catch (error) {
     const body = await page.locator("body").innerText({ timeout: 1_000 }).catch(() => "");
-    console.log(JSON.stringify({ failed: `${error.message}\nthe page: ${body.slice(0, 2_000)}\n${errors.join("\n")}` }));
+    const rows = await page.locator(".rows").innerHTML({ timeout: 1_000 }).catch(() => "none");
+    console.log(JSON.stringify({ failed: `${error.message}\nthe page: ${body.slice(0, 2_000)}\nrows: ${rows.slice(0, 1_500)}\n${errors.join("\n")}` }));
   }
 }
 await browser.close();

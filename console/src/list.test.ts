@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { Call } from "./api";
-import { apiQuery, filterFrom, filterQuery, matches, merge, newestFirst, NO_FILTER, type Row } from "./list";
+import { apiQuery, filterFrom, filterQuery, matches, merge, newestFirst, NO_FILTER, type Row, scrollTo, windowOf } from "./list";
 
 const row = (id: string, second: number): Row => ({ id, started_at: `2026-11-28T13:00:${String(second).padStart(2, "0")}.000000000Z` });
 
@@ -50,5 +50,19 @@ describe("a filter", () => {
     expect(matches({ ...NO_FILTER, model: "claude-opus-4-5" }, call)).toBe(true);
     expect(matches({ ...NO_FILTER, errors: true }, call)).toBe(false);
     expect(matches({ ...NO_FILTER, pid: "8" }, call)).toBe(false);
+  });
+});
+
+describe("a long list", () => {
+  it("renders what is seen and a margin, whatever the position", () => {
+    expect(windowOf(0, 580, 58, 1)).toEqual({ first: 0, last: 0 });
+    expect(windowOf(0, 580, 58, 0)).toEqual({ first: 0, last: -1 });
+    expect(windowOf(5_800, 580, 58, 10_000)).toEqual({ first: 88, last: 122 });
+    expect(windowOf(1_000_000, 580, 58, 20)).toEqual({ first: 19, last: 19 });
+  });
+  it("scrolls no more than needed", () => {
+    expect(scrollTo(0, 100, 580, 58)).toBe(0);
+    expect(scrollTo(3, 100, 580, 58)).toBe(100);
+    expect(scrollTo(20, 100, 580, 58)).toBe(638);
   });
 });

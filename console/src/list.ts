@@ -97,3 +97,20 @@ export function matches(filter: CallFilter, call: Call): boolean {
     (!filter.pid || String(call.process?.pid) === filter.pid)
   );
 }
+
+/// Rows rendered above and below what is seen.
+const MARGIN = 12;
+
+/// Which rows of equal height are worth rendering.
+export function windowOf(top: number, height: number, rowHeight: number, count: number): { first: number; last: number } {
+  const first = Math.floor(top / rowHeight) - MARGIN;
+  const last = Math.ceil((top + height) / rowHeight) + MARGIN;
+  return { first: Math.max(0, Math.min(first, count - 1)), last: Math.min(count - 1, Math.max(0, last)) };
+}
+
+/// The scroll position that shows a row, moved no more than needed.
+export function scrollTo(index: number, top: number, height: number, rowHeight: number): number {
+  const start = index * rowHeight;
+  if (start < top) return start;
+  return start + rowHeight > top + height ? start + rowHeight - height : top;
+}

@@ -38,6 +38,8 @@ pub(crate) struct Live {
     /// The request was read.
     understood: bool,
     last_progress: Option<Nanos>,
+    /// The answer's first token was told.
+    begun: bool,
     /// The answer's own end was told.
     answered: bool,
 }
@@ -217,7 +219,7 @@ impl Live {
             request_shaped: true,
             provider_is_guess,
         };
-        Live { call: Box::new(call), reading, understood: false, last_progress: None, answered: false }
+        Live { call: Box::new(call), reading, understood: false, last_progress: None, begun: false, answered: false }
     }
 
     /// Reads the request; once.
@@ -284,10 +286,13 @@ impl Live {
     /// Hands on how far the call has come, unless that was done a moment ago.
     pub(crate) fn progress(&mut self, exchange: &Exchange, at: Nanos, context: &mut Context<'_>) {
         let Some(gap) = context.bounds.progress else { return };
+        // The first token is told at once: the stream may stand still after it.
+        let begun = self.reading.decode.first_token.is_some() && !self.begun;
+        self.begun |= begun;
         // Its own end is told at once: the client may go on before the exchange is over.
         let answered = self.reading.decode.answer.complete && !self.answered;
         self.answered |= answered;
-        if !answered && self.last_progress.is_some_and(|last| at.since(last) < gap) {
+        if !answered && !begun && self.last_progress.is_some_and(|last| at.since(last) < gap) {
             return;
         }
         self.last_progress = Some(at);

@@ -1,11 +1,10 @@
 // The live list of calls, newest first, with the opened call beside it.
 
-import { useVirtualizer } from "@tanstack/react-virtual";
 import { memo, useCallback, useEffect, useRef, useState } from "react";
 import { ask, type Call } from "../api";
 import { clock, count, day, program, span } from "../format";
 import { useLive } from "../live";
-import { apiQuery, type CallFilter, filterFrom, filterQuery, matches, merge, NO_FILTER } from "../list";
+import { apiQuery, type CallFilter, filterFrom, filterQuery, matches, merge, NO_FILTER, scrollTo, windowOf } from "../list";
 import { CallStatus, Empty, Failure, modelOf, TokenBar } from "../parts/bits";
 import * as Icon from "../parts/icons";
 import { go, usePath } from "../router";
@@ -13,6 +12,8 @@ import { useKeys, useThrottled } from "../use";
 import { CallView } from "./call";
 
 const PAGE = 100;
+/// As in views.css.
+const ROW_HEIGHT = 58;
 
 type Answer = { calls: Call[]; next: string | null };
 type List = { key: string; calls: Call[]; next: string | null; error: string | null; loaded: boolean };
@@ -203,9 +204,21 @@ type RowsProps = { calls: Call[]; open: string | null; show: (id: string | null)
 function Rows({ calls, open, show, more, hasMore }: RowsProps) {
   const box = useRef<HTMLDivElement>(null);
   const [cursor, setCursor] = useState<string | null>(open);
-  const rows = useVirtualizer({ count: calls.length, getScrollElement: () => box.current, estimateSize: () => 58, overscan: 12, getItemKey: (index) => calls[index]?.id ?? index });
-  const items = rows.getVirtualItems();
-  const last = items.at(-1)?.index ?? 0;
+  const [view, setView] = useState({ top: 0, height: window.innerHeight });
+  useEffect(() => {
+    const element = box.current;
+    if (!element) return;
+    const look = () => setView({ top: element.scrollTop, height: element.clientHeight || window.innerHeight });
+    look();
+    const observer = new ResizeObserver(look);
+    observer.observe(element);
+    element.addEventListener("scroll", look, { passive: true });
+    return () => {
+      observer.disconnect();
+      element.removeEventListener("scroll", look);
+    };
+  }, []);
+  const { first, last } = windowOf(view.top, view.height, ROW_HEIGHT, calls.length);
   useEffect(() => {
     if (hasMore && last >= calls.length - 20) more();
   }, [hasMore, last, calls.length, more]);
@@ -215,7 +228,8 @@ function Rows({ calls, open, show, more, hasMore }: RowsProps) {
     const id = calls[next]?.id;
     if (!id) return;
     setCursor(id);
-    rows.scrollToIndex(next);
+    const element = box.current;
+    if (element) element.scrollTop = scrollTo(next, element.scrollTop, element.clientHeight, ROW_HEIGHT);
     if (open) show(id);
   };
   useKeys({
@@ -245,11 +259,10 @@ function Rows({ calls, open, show, more, hasMore }: RowsProps) {
         <span className="num">Status</span>
       </div>
       <div className="rows" ref={box} role="listbox" aria-label="calls" tabIndex={0}>
-        <div style={{ height: rows.getTotalSize(), position: "relative" }}>
-          {items.map((item) => {
-            const call = calls[item.index];
-            return call && <CallRow key={call.id} call={call} top={item.start} open={call.id === open} cursor={call.id === cursor} pick={pick} />;
-          })}
+        <div style={{ height: calls.length * ROW_HEIGHT, position: "relative" }}>
+          {calls.slice(first, last + 1).map((call, index) => (
+            <CallRow key={call.id} call={call} top={(first + index) * ROW_HEIGHT} open={call.id === open} cursor={call.id === cursor} pick={pick} />
+          ))}
         </div>
         {hasMore && <div className="more">loading older calls …</div>}
       </div>
