@@ -247,7 +247,7 @@ fn finish(observation: Observation, keep: bool, news: &Receiver<News>, over: Ove
     let code = match over {
         Over::Command(code) => {
             if alive > 0 {
-                eprintln!("heron: {alive} processes that the command started live on, unobserved");
+                eprintln!("heron: {alive} of the processes that the command started live on, unobserved");
             }
             code
         }
