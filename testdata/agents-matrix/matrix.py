@@ -82,6 +82,8 @@ def found(name, heron):
         place = Place("https://localhost:443", "", "", Path(home), Path(home), agents, cache)
         argv, extra = AGENTS[name].start(place)
     exe = shutil.which(argv[0], path=extra.get("PATH")) or argv[0]
+    if not os.path.exists(exe):
+        return ""
     for _ in range(3):  # a script's interpreter, and that one's
         with open(exe, "rb") as file:
             head = file.read(256).split(b"\n")[0].decode(errors="replace")
