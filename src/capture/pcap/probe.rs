@@ -82,9 +82,10 @@ impl Source for ProbeSource {
         let mut intake = Intake { table: Table::new(false, LIVE, keys), peers: Vec::new(), counts: Counts::default() };
         let mut published = Instant::now();
         loop {
+            // Asked first: what was sent before the stop is then seen below.
+            let (mut batch, stopping) = (Vec::new(), stop.is_stopped());
             wait(&listener, &intake.peers)?;
             intake.accept(&listener);
-            let (mut batch, stopping) = (Vec::new(), stop.is_stopped());
             let busy = intake.read(&board, &mut batch);
             if published.elapsed() >= PUBLISH {
                 published = Instant::now();
