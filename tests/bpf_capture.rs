@@ -293,3 +293,24 @@ fn strict_holds_each_new_program_until_it_is_hooked() {
     assert_eq!(outcome.count("missed_bytes"), 0);
     outcome.assert_nothing_lost();
 }
+
+#[test]
+fn the_command_gets_signals_that_are_sent_to_heron() {
+    if !can_trace("the_command_gets_signals_that_are_sent_to_heron") {
+        return;
+    }
+    let program = "import signal, sys\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(7))\nprint('up', flush=True)\nsignal.pause()\n";
+    let mut heron = std::process::Command::new(env!("CARGO_BIN_EXE_heron"))
+        .args(["exec", "--no-console", "--no-retention", "--"])
+        .arg(python())
+        .args(["-c", program])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    std::io::BufReader::new(heron.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "up\n");
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(heron.id()).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    assert_eq!(heron.wait().unwrap().code(), Some(7));
+}

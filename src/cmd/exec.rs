@@ -70,7 +70,7 @@ pub(super) fn run(args: &ExecArgs) -> Result<ExitCode> {
         bail!("--ring-mib is {}, but must be a power of two up to 1024", args.ring_mib);
     }
     let plan = Plan::new(&args.command)?;
-    // Before the first thread, so that every thread inherits the mask. The child gets a clean one.
+    // Before the first thread, so that every thread inherits the mask. The helper clears it before it becomes the command.
     let signals = block_signals()?;
     let (child, go) = Held::start(&plan)?.split();
     let pid = child.id();

@@ -142,6 +142,10 @@ pub fn become_command(args: &HelperArgs) -> anyhow::Error {
     if let Err(error) = become_user(args) {
         return error;
     }
+    // Heron blocks the signals that it waits for, and a mask is inherited: the command must get its own.
+    if let Err(error) = nix::sys::signal::SigSet::all().thread_unblock() {
+        return anyhow::Error::new(error).context("cannot unblock signals");
+    }
     let (name, rest) = args.command.split_first().map_or((OsStr::new(""), &[][..]), |(n, r)| (n.as_os_str(), r));
     let error = Command::new(&args.file).arg0(name).args(rest).exec();
     anyhow::Error::new(error).context(format!("cannot run {}", args.file.display()))
