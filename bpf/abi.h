@@ -56,6 +56,8 @@ enum heron_role {
 	HERON_ROLE_FREE = 3,
 	HERON_ROLE_HANDSHAKE = 4,
 	HERON_ROLE_SET_FD = 5,
+	HERON_ROLE_SEAL = 6,	/* AEAD: one record out; `out` is the ciphertext */
+	HERON_ROLE_OPEN = 7,	/* AEAD: one record in; `out` is the ciphertext */
 };
 
 /* How a function tells how many bytes it moved. */
@@ -104,6 +106,8 @@ enum heron_counter {
 	HERON_C_SOCKET_BUFFER,	/* socket calls whose buffer could not be told (no plain read or write) */
 	HERON_C_VOTES,		/* sockets told by the receive before a TLS read */
 	HERON_C_MISSED_BYTES,	/* payload of streams met in the middle, before their next request */
+	HERON_C_AEAD_OTHER,	/* records below rustls that are no application data (handshake, alerts, padded, TLS 1.2) */
+	HERON_C_AEAD_UNPAIRED,	/* records received below rustls whose connection is not proven: left out */
 	HERON_COUNTERS,
 };
 

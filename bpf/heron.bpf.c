@@ -13,6 +13,7 @@
 
 #include "tls.bpf.c"
 #include "go.bpf.c"
+#include "aead.bpf.c"
 #include "proc.bpf.c"
 #include "sock.bpf.c"
 

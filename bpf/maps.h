@@ -79,6 +79,16 @@ struct frame {
 	__u64 cookie;
 };
 
+/* An AEAD call under way. */
+struct aead_call {
+	__u64 sp;
+	__u64 key;	/* hash, 0 for none */
+	__u64 buf;
+	__u64 len;
+	__u64 other;
+	__u64 cookie;
+};
+
 /* A request target, split; offsets into the head. */
 struct target {
 	__u32 two;	/* start of the last two segments */
@@ -108,6 +118,11 @@ struct thread {
 	__u64 recv_sock;	/* the TLS socket that this thread received from last, until a TLS read took note */
 	struct heron_addr recv_addr;
 	__u64 left;		/* of a socket call's bytes */
+	struct aead_call aead;
+	__u64 sealed_key;	/* a sealing key whose socket is not known yet, 0 for none */
+	__u64 sealed;		/* the first ciphertext under it */
+	__u64 received_sock;	/* the socket of `received`, 0 for none */
+	__u64 received;		/* the first ciphertext of the data record that was received last */
 	struct emit emit;
 	struct target target;
 	struct heron_tail tail;
@@ -143,6 +158,21 @@ struct {
 	__type(key, struct go_key);
 	__type(value, struct go_call);
 } go_calls SEC(".maps");
+
+/* Proven sockets of AEAD keys: of an opening key, and the sealing key of a socket (the stream). */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct heron_stream_key);
+	__type(value, __u64);
+} aead_opens SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, __u64);
+	__type(value, struct heron_stream_key);
+} aead_seals SEC(".maps");
 
 /* One zeroed value: too large for the stack. */
 struct {

@@ -190,6 +190,48 @@ static __always_inline bool go_sock(struct sock *sk, __u32 tgid)
 	return true;
 }
 
+/* A socket that speaks TLS: whose ciphertext moved, when an AEAD key waits for that (bpf/aead.bpf.c). */
+static __always_inline void aead_moved(struct sock *sk, struct thread *th, struct buffers *b, __u32 direction, __u32 tgid)
+{
+	struct heron_stream_key key = { .stream = th->sealed_key, .tgid = tgid };
+	__u64 sock = (__u64)sk, first;
+	struct heron_stream *st;
+	struct user_vec v;
+
+	if (direction == HERON_SENT && !key.stream)
+		return;
+	for (__u32 i = 0; i < 4; i++) {
+		__u8 head[3];
+
+		if (i >= b->count || !vector_at(b, i, &v) || v.len < RECORD_HEAD + 8)
+			break;
+		if (bpf_probe_read_user(head, sizeof(head), (const void *)v.base))
+			break;
+		if (head[0] != TLS_DATA || head[1] != 3 || head[2] != 3)
+			continue;
+		if (bpf_probe_read_user(&first, 8, (const void *)(v.base + RECORD_HEAD)))
+			break;
+		if (direction == HERON_RECEIVED) {
+			th->received = first;
+			th->received_sock = sock;
+			return;
+		}
+		if (first != th->sealed)
+			continue;
+		st = bpf_map_lookup_elem(&streams, &key);
+		if (st && read_addr(sk, &st->addr)) {
+			st->addr.confidence = HERON_CONFIDENCE_CIPHERTEXT;
+			st->sock = sock;
+			st->sock_dirty = 1;
+			bpf_map_update_elem(&aead_seals, &sock, &key, BPF_ANY);
+		}
+		break;
+	}
+	/* Not in this send: the next record says it. */
+	if (direction == HERON_SENT)
+		th->sealed_key = 0;
+}
+
 static __always_inline void sock_moved(struct sock *sk, int ret, int flags, __u32 direction)
 {
 	__u64 id = bpf_get_current_pid_tgid();
@@ -227,6 +269,7 @@ static __always_inline void sock_moved(struct sock *sk, int ret, int flags, __u3
 	if (!st)
 		return;
 	if (st->verdict == HERON_VERDICT_NEVER) {
+		aead_moved(sk, th, &loop.buffers, direction, id >> 32);
 		if (direction == HERON_RECEIVED && read_addr(sk, &th->recv_addr)) {
 			th->recv_addr.confidence = HERON_CONFIDENCE_VOTE;
 			th->recv_sock = (__u64)sk;
@@ -261,7 +304,7 @@ int BPF_PROG(heron_sock_recv, struct sock *sk, int ret, int flags)
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(heron_sock_state, struct sock *sk, int oldstate, int newstate)
 {
-	struct heron_stream_key key = { .stream = (__u64)sk };
+	struct heron_stream_key key = { .stream = (__u64)sk }, *seal, stream;
 	__u32 *owner;
 
 	if (newstate != TCP_CLOSE)
@@ -271,6 +314,12 @@ int BPF_PROG(heron_sock_state, struct sock *sk, int oldstate, int newstate)
 		return 0;
 	key.tgid = *owner;
 	bpf_map_delete_elem(&sock_owners, &key.stream);
+	seal = bpf_map_lookup_elem(&aead_seals, &key.stream);
+	if (seal) {
+		stream = *seal;
+		bpf_map_delete_elem(&aead_seals, &key.stream);
+		close_stream(&stream);
+	}
 	close_stream(&key);
 	return 0;
 }

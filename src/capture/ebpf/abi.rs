@@ -317,6 +317,8 @@ pub const COUNTERS: &[&str] = &[
     "socket_buffer",
     "votes",
     "missed_bytes",
+    "aead_other",
+    "aead_unpaired",
 ];
 
 const _: () = assert!(COUNTERS.len() == types::heron_counter::HERON_COUNTERS.0 as usize);

@@ -74,6 +74,8 @@ pub struct Programs {
     pub c: ProgramPair,
     /// For Go.
     pub go: ProgramPair,
+    /// For AEAD functions.
+    pub aead: ProgramPair,
 }
 
 /// One hooked function of one image: what a site number means.
@@ -419,14 +421,16 @@ impl Hooks {
     fn set(&self, image: &Image, row: usize, pid: Option<u32>) -> io::Result<Vec<OwnedFd>> {
         let first = board(&self.shared).rows.get(row).map_or(0, |row| row.sites.start);
         let mut links = Vec::new();
-        for (pair, programs) in [(Pair::C, &self.programs.c), (Pair::Go, &self.programs.go)] {
+        for (pair, programs) in
+            [(Pair::C, &self.programs.c), (Pair::Go, &self.programs.go), (Pair::Aead, &self.programs.aead)]
+        {
             let hooks = || (first..).zip(&image.hooks).filter(|(_, hook)| hook.pair == pair);
             let cookie = |site: u32, hook: &Hook| hook.cookie | u64::from(site) << 32;
             let place = |site, hook: &Hook, offset| Place { offset, cookie: cookie(site, hook) };
             let entries = hooks().map(|(site, hook)| place(site, hook, hook.entry));
             let leaves = hooks().flat_map(|(site, hook)| hook.leaves.iter().map(move |at| place(site, hook, *at)));
             // Returns first: an entry without its return would leave a frame behind.
-            let moment = if pair == Pair::C { Moment::Return } else { Moment::Entry };
+            let moment = if pair == Pair::Go { Moment::Entry } else { Moment::Return };
             let ways =
                 [(&programs.leave, once_each(leaves), moment), (&programs.enter, once_each(entries), Moment::Entry)];
             for (program, places, moment) in ways {

@@ -14,8 +14,8 @@ use std::sync::Arc;
 
 use heron_symbols::{Abi, Analysis, Confidence, Function, Identity, Layout, Moved, Role, Slot, Tls, Unit};
 
-use super::dynamic;
 use super::skel::types;
+use super::{aead, dynamic};
 
 /// What a file is, as long as it is not changed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -39,6 +39,8 @@ pub enum Pair {
     C,
     /// Go; the second sits at the return instructions.
     Go,
+    /// AEAD functions, whole records; the second is a return probe.
+    Aead,
 }
 
 /// A function that may be hooked, with its cookie but for the site number.
@@ -142,13 +144,20 @@ fn analyse(file: File, id: FileId, path: &Path) -> io::Result<Image> {
 fn choose(analysis: &Analysis, image: &mut Image) {
     let mut names = Vec::new();
     for library in analysis.preferred() {
-        let hooks: Vec<Hook> = library.functions.iter().filter_map(hook).collect();
+        let mut hooks: Vec<Hook> = library.functions.iter().filter_map(hook).collect();
+        let aead = aead::hooks(library);
+        hooks.extend(aead.hooks);
         if hooks.iter().any(|hook| is_payload(hook.cookie)) {
             names.push(library.library.name());
             if image.found_by.is_empty() {
                 image.found_by = found_by(library);
             }
             image.hooks.extend(hooks);
+            if let Some(left_out) = aead.left_out {
+                image.reason = left_out;
+            }
+        } else if let Some(left_out) = aead.left_out {
+            image.reason = left_out;
         } else if image.reason.is_empty() {
             image.reason = format!("{} is there, but none of its functions can be hooked yet", library.library.name());
         }
@@ -164,7 +173,14 @@ fn choose(analysis: &Analysis, image: &mut Image) {
 
 fn is_payload(cookie: u64) -> bool {
     let role = cookie & 0xff;
-    role == u64::from(types::heron_role::HERON_ROLE_READ.0) || role == u64::from(types::heron_role::HERON_ROLE_WRITE.0)
+    [
+        types::heron_role::HERON_ROLE_READ,
+        types::heron_role::HERON_ROLE_WRITE,
+        types::heron_role::HERON_ROLE_SEAL,
+        types::heron_role::HERON_ROLE_OPEN,
+    ]
+    .iter()
+    .any(|payload| u64::from(payload.0) == role)
 }
 
 fn found_by(library: &Tls) -> String {
@@ -237,7 +253,7 @@ fn role(role: Role) -> Option<types::heron_role> {
     }
 }
 
-fn argument(slot: Slot) -> Option<u64> {
+pub(super) fn argument(slot: Slot) -> Option<u64> {
     match slot {
         Slot::Arg(n) if n < 6 => Some(u64::from(n) + 1),
         _ => None,

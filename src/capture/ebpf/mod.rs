@@ -7,6 +7,7 @@
 //! Surprising fact: nothing is pinned in the kernel, so killing heron in any way takes every hook with it.
 
 pub mod abi;
+mod aead;
 pub mod attach;
 pub mod dynamic;
 pub mod facts;
