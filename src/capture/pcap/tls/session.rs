@@ -147,7 +147,7 @@ impl Session {
             return self.dropped(role, at, len, out);
         }
         let Some(half) = self.halves.get_mut(role) else { return };
-        if half.epoch.is_none() && !self.suite.is_some_and(|suite| !suite.tls13) {
+        if half.epoch.is_none() && self.suite.is_none_or(|suite| suite.tls13) {
             // Without the hellos there is nothing to be had. TLS 1.2's certificates, which follow them, are not needed.
             self.shut = Some(Shut::NoHandshake);
             return;
