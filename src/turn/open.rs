@@ -80,6 +80,9 @@ pub(super) struct OpenTurn {
     pub shown: (usize, Nanos, bool),
 }
 
+/// How many messages beside tool calls and their results may stand between the pieces of one answer.
+const INTERLEAVED: usize = 8;
+
 impl OpenTurn {
     /// An empty turn; its first call follows.
     pub fn new(start: Start, call: &Call) -> OpenTurn {
@@ -120,6 +123,7 @@ impl OpenTurn {
     pub fn add<'c>(&mut self, call: &'c Call, tail: usize, mut answered: impl FnMut(AskId, Nanos)) -> Added<'c> {
         self.split_time(call);
         let mut added = Added::default();
+        self.take_interleaved_results(call, tail, &mut added.answered, &mut answered);
         for message in call.messages.iter().skip(tail).filter(|message| message.role != Role::Assistant) {
             self.take_results(message, call.times.request_first, &mut added.answered, &mut answered);
         }
@@ -185,6 +189,27 @@ impl OpenTurn {
         let model = end.since(begin.max(self.covered));
         self.turn.time.model.0 = self.turn.time.model.0.saturating_add(model.0);
         self.covered = self.covered.max(end);
+    }
+
+    /// A client may send each result right behind its own tool call: then all but the last stand before the new messages,
+    /// between the pieces of the answer that it sends back. Only an id tells them from older ones.
+    fn take_interleaved_results(
+        &mut self,
+        call: &Call,
+        tail: usize,
+        steps: &mut Vec<usize>,
+        answered: &mut impl FnMut(AskId, Nanos),
+    ) {
+        let first = tail.saturating_sub(2 * self.awaited.len() + INTERLEAVED);
+        for message in call.messages.iter().take(tail).skip(first) {
+            let is_awaited = |content: &Content| match content {
+                Content::ToolResult { id, .. } => !id.is_empty() && self.awaited.iter().any(|a| a.id == *id),
+                _ => false,
+            };
+            if message.content.iter().any(is_awaited) {
+                self.take_results(message, call.times.request_first, steps, answered);
+            }
+        }
     }
 
     fn take_results(
