@@ -84,10 +84,10 @@ fn a_call_is_there_while_it_streams_and_the_agent_finishes_when_heron_is_killed(
     let (url, script, python) = (server.url(), agent("anthropic_agent.py"), python());
     let done = server.dir.path().join("agent-done");
     let shell = format!(
-        "'{}' '{}' --base-url {url} --calls 1 --stream && echo finished > '{}'",
+        "'{}' '{}' --base-url {url} --calls 1 --stream && echo finished > '{done}.part' && mv '{done}.part' '{done}'",
         python.display(),
         script.display(),
-        done.display()
+        done = done.display()
     );
     let mut run = Exec::start(&server, &[], &["sh", "-c", &shell]);
     let api = run.console();
