@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -66,7 +66,7 @@ pub(super) fn run(args: &AttachArgs) -> Result<ExitCode> {
     });
     let observe = ObserveOptions { json: args.json.clone(), ..args.observe.clone() };
     let observation = Observation::start(Box::new(source), &observe, stop.clone())?;
-    if wait_until_ready(&ready, &observation) {
+    if observation.wait_until_ready(&ready) {
         let url = observation.url().map(|url| format!("; console at {url}")).unwrap_or_default();
         eprintln!("heron: watching {}{url}; ctrl-C ends heron, not what it watches", names(&pids));
     }
@@ -74,17 +74,6 @@ pub(super) fn run(args: &AttachArgs) -> Result<ExitCode> {
     observation.stop();
     observation.wait()?.print();
     Ok(ExitCode::SUCCESS)
-}
-
-/// Whether the source began; when not, its error is what [`Observation::wait`] gives.
-fn wait_until_ready(ready: &Receiver<()>, observation: &Observation) -> bool {
-    loop {
-        match ready.recv_timeout(LOOK) {
-            Ok(()) => return true,
-            Err(RecvTimeoutError::Timeout) if !observation.is_finished() => {}
-            Err(_) => return false,
-        }
-    }
 }
 
 fn choose(args: &AttachArgs) -> Result<Vec<u32>> {

@@ -4,7 +4,8 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -14,6 +15,9 @@ use crate::capture::tape::Recorder;
 use crate::capture::{Source, StopFlag};
 use crate::pipeline::{self, Counts, JsonLines, KeeperThread, Live, Outlet, Summary};
 use crate::store::{self, Location, Store, WriterStatus};
+
+/// How often a wait looks whether the source is still there.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Options that every capturing verb has.
 #[derive(Args, Clone, Default)]
@@ -112,6 +116,18 @@ impl Observation {
     /// True when the source has ended and everything is decoded.
     pub fn is_finished(&self) -> bool {
         self.running.is_finished()
+    }
+
+    /// Whether the source began, once `ready` or its end says so; when it did not, its error is what [`Observation::wait`]
+    /// gives.
+    pub fn wait_until_ready(&self, ready: &Receiver<()>) -> bool {
+        loop {
+            match ready.recv_timeout(LOOK) {
+                Ok(()) => return true,
+                Err(RecvTimeoutError::Timeout) if !self.is_finished() => {}
+                Err(_) => return false,
+            }
+        }
     }
 
     /// Waits until the source has ended and everything is stored. The console (when there is one) goes on with what was

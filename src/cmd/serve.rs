@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -67,7 +67,7 @@ pub(super) fn run(args: &ServeArgs) -> Result<ExitCode> {
     });
     let observe = options(args, &config);
     let observation = Observation::start(Box::new(source), &observe, stop.clone())?;
-    if wait_until_ready(&ready, &observation) {
+    if observation.wait_until_ready(&ready) {
         let url = observation.url().map(|url| format!("; console at {url}")).unwrap_or_default();
         eprintln!("heron: watching this host, {found} agents are running{url}");
         notify(&[NotifyState::Ready]);
@@ -77,17 +77,6 @@ pub(super) fn run(args: &ServeArgs) -> Result<ExitCode> {
     observation.stop();
     observation.wait()?.print();
     Ok(ExitCode::SUCCESS)
-}
-
-/// Whether the source began; when not, its error is what [`Observation::wait`] gives.
-fn wait_until_ready(ready: &Receiver<()>, observation: &Observation) -> bool {
-    loop {
-        match ready.recv_timeout(LOOK) {
-            Ok(()) => return true,
-            Err(RecvTimeoutError::Timeout) if !observation.is_finished() => {}
-            Err(_) => return false,
-        }
-    }
 }
 
 fn options(args: &ServeArgs, config: &Config) -> ObserveOptions {
