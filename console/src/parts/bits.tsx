@@ -39,6 +39,19 @@ export function Go({ to, className, children, title }: { to: string; className?:
   );
 }
 
+/// Something about what is shown that a person should know: what it is called, and a sentence.
+export function Notice({ title, bad, children }: { title?: string; bad?: boolean; children: ReactNode }) {
+  return (
+    <div className={bad ? "notice bad" : "notice"}>
+      <Icon.Warning />
+      <span>
+        {title !== undefined && <b>{title} </b>}
+        {children}
+      </span>
+    </div>
+  );
+}
+
 export function CopyButton({ text, label }: { text: string; label: string }) {
   const [done, setDone] = useState(false);
   const copy = () => {

@@ -7,7 +7,7 @@ import { bytes, clock, count, preciseMillis, program, span } from "../format";
 import { FLAWS } from "../flaws";
 import { useLive } from "../live";
 import { sameModel } from "../models";
-import { CallStatus, CopyButton, Failure, Go, modelOf, Tile, TokenBar, TokenLegend } from "../parts/bits";
+import { CallStatus, CopyButton, Failure, Go, modelOf, Notice, Tile, TokenBar, TokenLegend } from "../parts/bits";
 import * as Icon from "../parts/icons";
 import { RawBody } from "../parts/raw";
 import { Talk } from "../parts/talk";
@@ -156,28 +156,19 @@ function Trouble({ call }: { call: CallDetail }) {
   return (
     <>
       {call.error && (
-        <div className="notice bad">
-          <Icon.Warning />
-          <span>
-            <b>{call.error.kind}</b> {call.error.message}
-          </span>
-        </div>
+        <Notice title={call.error.kind} bad>
+          {call.error.message}
+        </Notice>
       )}
       {call.flaws.map((flaw) => (
-        <div className="notice" key={flaw}>
-          <Icon.Warning />
-          <span>
-            <b>{flaw.replaceAll("_", " ")}</b> {FLAWS[flaw] ?? "Something about this call was not as it should be."}
-          </span>
-        </div>
+        <Notice title={flaw.replaceAll("_", " ")} key={flaw}>
+          {FLAWS[flaw] ?? "Something about this call was not as it should be."}
+        </Notice>
       ))}
       {call.response_model && call.request_model && !sameModel(call.request_model, call.response_model) && (
-        <div className="notice">
-          <Icon.Warning />
-          <span>
-            <b>another model answered</b> {call.request_model} was asked for, {call.response_model} answered.
-          </span>
-        </div>
+        <Notice title="another model answered">
+          {call.request_model} was asked for, {call.response_model} answered.
+        </Notice>
       )}
     </>
   );

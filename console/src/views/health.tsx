@@ -4,7 +4,7 @@ import type { Health } from "../api";
 import { bytes, count, span } from "../format";
 import { LOSSES, words } from "../flaws";
 import { useHealth } from "../live";
-import { Empty, Tile } from "../parts/bits";
+import { Empty, Notice, Tile } from "../parts/bits";
 import * as Icon from "../parts/icons";
 import { useAsk } from "../use";
 import { Targets } from "./processes";
@@ -41,22 +41,11 @@ export function HealthView() {
             <Tile label="Database" value={<DatabaseName database={health.database} />} />
           </div>
           {Array.isArray(reasons) &&
-            reasons.map((reason, index) => (
-              <div className="notice" key={index}>
-                <Icon.Warning />
-                <span>{String(reason)}</span>
-              </div>
-            ))}
+            reasons.map((reason, index) => <Notice key={index}>{String(reason)}</Notice>)}
           {lost.map(([name, n]) => (
-            <div className="notice" key={name}>
-              <Icon.Warning />
-              <span>
-                <b>
-                  {words(name)}: {count(n)}
-                </b>{" "}
-                {LOSSES[name] ?? ""}
-              </span>
-            </div>
+            <Notice title={`${words(name)}: ${count(n)}`} key={name}>
+              {LOSSES[name] ?? ""}
+            </Notice>
           ))}
           <Filter health={health} />
           <div className="grid3">

@@ -4,7 +4,7 @@ import { useState } from "react";
 import type { Call, Step, TurnDetail } from "../api";
 import { bytes, clock, count, span, toolHint } from "../format";
 import { useLive } from "../live";
-import { AgentName, CopyButton, Failure, Go, modelOf, Tile, TokenBar, TokenLegend, TurnTag } from "../parts/bits";
+import { AgentName, CopyButton, Failure, Go, modelOf, Notice, Tile, TokenBar, TokenLegend, TurnTag } from "../parts/bits";
 import * as Icon from "../parts/icons";
 import { ToolAnswered } from "../parts/talk";
 import { Json, Prose } from "../parts/text";
@@ -253,12 +253,9 @@ function CallStep({ call, id }: { call: Call | undefined; id: string }) {
   return (
     <>
       {call.error && (
-        <div className="notice bad">
-          <Icon.Warning />
-          <span>
-            <b>{call.error.kind}</b> {call.error.message}
-          </span>
-        </div>
+        <Notice title={call.error.kind} bad>
+          {call.error.message}
+        </Notice>
       )}
       {call.preview && <Prose text={call.preview} />}
       <div className="legend">
