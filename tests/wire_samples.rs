@@ -110,6 +110,7 @@ fn samples() -> Vec<Sample> {
         sample("mcp_tool_call_stream", "/mcp", "mcp.example.com", Text(r#"{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"get-weather","arguments":{"city":"Paris"},"_meta":{"progressToken":1}}}"#), 200, SSE, Text("id: 7\nevent: message\ndata: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{\"progressToken\":1,\"progress\":0.5}}\n\nevent: message\ndata: {\"jsonrpc\":\"2.0\",\"id\":2,\"result\":{\"content\":[{\"type\":\"text\",\"text\":\"rain\"}],\"structuredContent\":{\"sky\":\"rain\"},\"isError\":false}}\n\n")),
         sample("mcp_error", "/custom/path", "mcp.example.com", Text(r#"{"jsonrpc":"2.0","id":4,"method":"tools/call","params":{"name":"nope"}}"#), 200, JSON, Text(r#"{"jsonrpc":"2.0","id":4,"error":{"code":-32602,"message":"Unknown tool: nope"}}"#)),
         sample("mcp_notification", "/mcp", "mcp.example.com", Text(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#), 202, JSON, Text("")),
+        sample("unknown_path_by_answer", "/llm/proxy", "gw.internal", Text(r#"{"model":"m","max_tokens":5,"stream":true,"messages":[{"role":"user","content":"hi"}]}"#), 200, SSE, File("anthropic/stream_thinking_text_tool.sse")),
         sample("unknown_path_by_shape", "/llm/proxy", "gw.internal", File("anthropic/request.json"), 200, SSE, File("anthropic/stream_thinking_text_tool.sse")),
     ]
 }

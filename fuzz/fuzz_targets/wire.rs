@@ -20,7 +20,11 @@ fuzz_target!(|data: &[u8]| {
     let [rule, kind, cut, split, body @ ..] = data else { return };
     let tails = registry::path_rules();
     let tail = tails[usize::from(*rule) % tails.len()];
-    let path = if tail.starts_with(':') { format!("/v1beta/models/some-model{tail}") } else { format!("/{tail}") };
+    let path = if tail.starts_with(':') {
+        format!("/v1/publishers/some/models/some-model{tail}")
+    } else {
+        format!("/model/some-model/{tail}")
+    };
     let (request, response) = body.split_at(body.len() * usize::from(*split) / 255);
     let mut steps: Vec<(Direction, Vec<u8>)> = Vec::new();
     if kind % 8 < 6 {

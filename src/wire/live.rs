@@ -10,11 +10,11 @@ use crate::wire::decoder::{self, Event, Wire};
 use crate::wire::exchange::{Context, Exchange};
 use crate::wire::framing::{Framing, Hint, Piece};
 use crate::wire::json::{Raw, value_len};
-use crate::wire::registry::Match;
+use crate::wire::registry::{Match, Proof};
 use crate::wire::request::{Body, Recent, conversation_key};
 use crate::wire::stage::{Bounds, Origin};
 use crate::wire::{
-    Call, CallError, CallId, CallState, CallUpdate, Finish, Half, Times, Usage, WireApi, error, provider,
+    Call, CallError, CallId, CallState, CallUpdate, Finish, Half, Times, Usage, WireApi, error, provider, shape,
 };
 
 /// Headers that carry a conversation's id, the surest first.
@@ -61,6 +61,10 @@ pub(crate) struct Decode {
     token_gaps: Vec<u64>,
     max_gaps: usize,
     pub(crate) events: u64,
+    /// The API was told by the request's shape alone, which others share: the answer's first words may correct it.
+    unsure: bool,
+    /// What they corrected it to.
+    corrected: Option<WireApi>,
 }
 
 impl Decode {
@@ -73,6 +77,20 @@ impl Decode {
             token_gaps: Vec::new(),
             max_gaps: bounds.token_gaps,
             events: 0,
+            unsure: false,
+            corrected: None,
+        }
+    }
+
+    /// Takes the decoder that the answer's own shape asks for.
+    fn correct(&mut self, data: Raw<'_>) {
+        if !std::mem::take(&mut self.unsure) {
+            return;
+        }
+        let Some(found) = shape::of_answer(data) else { return };
+        if matches!(found.api, WireApi::AnthropicMessages | WireApi::OllamaChat) {
+            self.wire = decoder::decoder(found.api);
+            self.corrected = Some(found.api);
         }
     }
 
@@ -93,6 +111,7 @@ impl Decode {
 
     pub(crate) fn event(&mut self, at: Nanos, event: Event<'_>) {
         self.events += 1;
+        self.correct(event.data);
         self.wire.event(event, &mut self.answer);
         self.answer.settle();
         if !std::mem::take(&mut self.answer.token) {
@@ -109,6 +128,7 @@ impl Decode {
     /// Writes what the answer has said into a call.
     pub(crate) fn write(&self, call: &mut Call) {
         let answer = &self.answer;
+        call.wire_api = self.corrected.unwrap_or(call.wire_api);
         call.answered = answer.complete;
         call.output = answer.messages();
         call.usage = answer.counts.usage();
@@ -213,12 +233,9 @@ impl Live {
         let call = blank_call(exchange, found, 0, exchange.first_at);
         let provider_is_guess =
             provider::is_guess(found.api, call.authority.as_deref(), &call.target, &call.request.headers);
-        let reading = Reading {
-            decode: Decode::new(found.api, bounds),
-            framing: Framing::default(),
-            request_shaped: true,
-            provider_is_guess,
-        };
+        let mut decode = Decode::new(found.api, bounds);
+        decode.unsure = found.proof == Proof::Body && found.api == WireApi::OpenAiChat;
+        let reading = Reading { decode, framing: Framing::default(), request_shaped: true, provider_is_guess };
         Live { call: Box::new(call), reading, understood: false, last_progress: None, begun: false, answered: false }
     }
 
@@ -337,6 +354,10 @@ impl Reading {
         if call.server_kind.is_none() {
             call.server_kind = self.decode.answer.server_kind.map(str::to_owned);
         }
+        if self.decode.corrected.is_some() && self.provider_is_guess {
+            let own = provider::provider(call.wire_api, None, &call.target, &call.request.headers);
+            call.provider = own.to_owned();
+        }
         if call.server_kind.is_none() && call.provider == "ollama" {
             call.server_kind = Some("ollama".to_owned());
         }
@@ -363,6 +384,7 @@ impl Reading {
             raw.elements().for_each(|data| self.decode.wire.event(Event { name: "", data }, &mut self.decode.answer));
             return;
         }
+        self.decode.correct(raw);
         self.decode.wire.whole(raw, &mut self.decode.answer);
         if !self.decode.answer.understood {
             error::read(raw, &mut self.decode.answer);

@@ -223,7 +223,7 @@ pub(crate) fn of_response(content: &[u8]) -> Option<Match> {
 }
 
 /// What one JSON of an answer is.
-fn of_answer(raw: Raw<'_>) -> Option<Match> {
+pub(crate) fn of_answer(raw: Raw<'_>) -> Option<Match> {
     let kind = raw.str_of("type").unwrap_or_default();
     let object = raw.str_of("object").unwrap_or_default();
     let (api, operation) = match (&*kind, &*object) {
