@@ -70,9 +70,13 @@ fn run(path: PathBuf, keylog: Option<PathBuf>) -> Seen {
     Seen { events, status }
 }
 
-const OPENED: [&str; 14] = [
+const OPENED: [&str; 18] = [
     "tls12-aes128",
     "tls12-aes256",
+    "tls12-cbc",
+    "tls12-cbc-mac-first",
+    "tls12-cbc-sha1-mac-first",
+    "tls12-cbc-sha384",
     "tls12-chacha",
     "tls12-long",
     "tls12-resumed",
@@ -112,7 +116,7 @@ fn connections_without_keys_are_told_of() {
         ("tls13-aes256", None, "its keys are not in a key log"),
         ("tls12-aes256", None, "its keys are not in a key log"),
         ("tls13-aes256", Some("tls12-aes256"), "its keys are not in a key log"),
-        ("tls12-cbc", Some("tls12-cbc"), "its cipher suite or version cannot be opened"),
+        ("tls11", Some("tls11"), "its cipher suite or version cannot be opened"),
     ] {
         let keys = keys.map(|keys| fixture(&format!("{keys}.keys")));
         let seen = run(fixture(&format!("{name}.pcap")), keys);
@@ -206,7 +210,7 @@ fn tls_inside_a_tunnel_is_a_connection_of_its_own() {
 #[test]
 fn a_lost_packet_costs_its_records_and_nothing_more() {
     let (mut runs, mut resumed) = (0, 0);
-    for name in ["tls12-aes128", "tls13-chacha", "tls13-key-update"] {
+    for name in ["tls12-aes128", "tls13-chacha", "tls13-key-update", "tls12-cbc", "tls12-cbc-mac-first"] {
         let file = std::fs::read(fixture(&format!("{name}.pcap"))).unwrap();
         let records = records(&file);
         for missing in 0..records.len() {
@@ -221,14 +225,17 @@ fn a_lost_packet_costs_its_records_and_nothing_more() {
                     let there = expected.get(*at as usize..*at as usize + bytes.len()) == Some(&bytes[..]);
                     // An echo server's first bytes do not tell data that went missing before from session tickets.
                     let echo = name == "tls13-key-update" && memchr::memmem::find(&expected, bytes).is_some();
-                    assert!(there || echo, "{name} without packet {missing}: {what} at {at}");
+                    // The padding of a block cipher's record that is gone is known to within half a block.
+                    let near = |found: usize| (found as i64 - *at as i64).abs() <= 16;
+                    let block = name.contains("cbc") && memchr::memmem::find(&expected, bytes).is_some_and(near);
+                    assert!(there || echo || block, "{name} without packet {missing}: {what} at {at}");
                 }
-                let last = parts.last_key_value().map_or(0, |(at, bytes)| *at as usize + bytes.len());
-                resumed += usize::from(lost > 0 && last == expected.len());
+                let last = parts.last_key_value().map_or(&[][..], |(_, bytes)| bytes);
+                resumed += usize::from(lost > 0 && !last.is_empty() && expected.ends_with(last));
             }
         }
     }
-    assert!(runs > 60 && resumed > 12, "{resumed} of {runs} went on after a hole");
+    assert!(runs > 150 && resumed > 40, "{resumed} of {runs} went on after a hole");
 }
 
 #[test]
@@ -249,7 +256,7 @@ fn a_certificate_that_is_not_whole_is_not_needed() {
 
 #[test]
 fn damaged_connections_never_panic() {
-    for (seed, name) in (1u64..).zip(OPENED.into_iter().cycle().take(84)) {
+    for (seed, name) in (1u64..).zip(OPENED.into_iter().cycle().take(90)) {
         let mut bytes = std::fs::read(fixture(&format!("{name}.pcap"))).unwrap();
         let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         for _ in 0..seed % 40 {

@@ -3,6 +3,7 @@
 
 Runs in a network namespace of its own (needs root, openssl, curl, tcpdump). Each NAME.pcap has a NAME.keys, and what
 client and server said in NAME.sent and NAME.received (the concatenated plaintext of all connections, in order).
+With names as arguments only those are made anew.
 """
 import os
 import pathlib
@@ -16,6 +17,8 @@ import time
 
 OUT = pathlib.Path(__file__).resolve().parent.parent / "pcap" / "tls"
 PORT = 4433
+ONLY = {name for name in sys.argv[1:] if name != "--inside"}
+NO_ENCRYPT_THEN_MAC = 1 << 19  # SSL_OP_NO_ENCRYPT_THEN_MAC; the module has no name for it
 
 
 def text(n, seed):
@@ -88,6 +91,8 @@ class Server(threading.Thread):
 
 
 def curl_case(name, directory, key, cert, arguments, prepare=lambda context: None, count=1):
+    if ONLY and name not in ONLY:
+        return
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(cert, key)
     prepare(context)
@@ -112,6 +117,20 @@ def curl_case(name, directory, key, cert, arguments, prepare=lambda context: Non
     (OUT / f"{name}.received").write_bytes(answer * count)
 
 
+def old_ciphers(context):
+    context.set_ciphers("ALL:@SECLEVEL=0")
+
+
+def mac_first(context):
+    old_ciphers(context)
+    context.options |= NO_ENCRYPT_THEN_MAC
+
+
+def old_versions(context):
+    old_ciphers(context)
+    context.minimum_version = ssl.TLSVersion.TLSv1
+
+
 def openssl_server(directory, key, cert, *arguments):
     command = ["openssl", "s_server", "-accept", f"127.0.0.1:{PORT}", "-key", key, "-cert", cert, *arguments]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -130,6 +149,8 @@ def lines_reversed(data):
 
 def key_update(name, directory, key, cert, *arguments):
     """openssl s_client: K at the start of a line updates the keys of both sides, k its own."""
+    if ONLY and name not in ONLY:
+        return
     server = openssl_server(directory, key, cert, "-quiet", "-rev", *arguments)
     keys = OUT / f"{name}.keys"
     keys.unlink(missing_ok=True)
@@ -158,6 +179,8 @@ def key_update(name, directory, key, cert, *arguments):
 
 def early_data(name, directory, key, cert, accept):
     """The second connection resumes the first and sends its request as early data."""
+    if ONLY and name not in ONLY:
+        return
     keys = OUT / f"{name}.keys"
     keys.unlink(missing_ok=True)
     session, early = f"{directory}/session", pathlib.Path(directory) / "early"
@@ -194,7 +217,7 @@ def early_data(name, directory, key, cert, accept):
 
 def main():
     if "--inside" not in sys.argv:
-        command = f"ip link set lo mtu 1500 gso_max_segs 1 up && exec {sys.executable} {__file__} --inside"
+        command = f"ip link set lo mtu 1500 gso_max_segs 1 up && exec {sys.executable} {__file__} --inside {' '.join(ONLY)}"
         sys.exit(subprocess.run(["unshare", "-n", "sh", "-c", command]).returncode)
     OUT.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as directory:
@@ -213,8 +236,12 @@ def main():
         case("tls12-resumed", ["--tls-max", "1.2"], count=2)
         case("tls12-resumed-id", ["--tls-max", "1.2"], count=2,
              prepare=lambda context: setattr(context, "options", context.options | ssl.OP_NO_TICKET))
-        case("tls12-cbc", ["--tls-max", "1.2", "--ciphers", "ECDHE-ECDSA-AES128-SHA256"],
-             prepare=lambda context: context.set_ciphers("ALL:@SECLEVEL=0"))
+        # Block ciphers; libraries agree on the MAC over the ciphertext where nobody forbids it.
+        case("tls12-cbc", ["--tls-max", "1.2", "--ciphers", "ECDHE-ECDSA-AES128-SHA256"], prepare=old_ciphers)
+        case("tls12-cbc-sha384", ["--tls-max", "1.2", "--ciphers", "ECDHE-ECDSA-AES256-SHA384"], prepare=old_ciphers)
+        case("tls12-cbc-mac-first", ["--tls-max", "1.2", "--ciphers", "ECDHE-ECDSA-AES128-SHA256"], prepare=mac_first)
+        case("tls12-cbc-sha1-mac-first", ["--tls-max", "1.2", "--ciphers", "ECDHE-ECDSA-AES256-SHA"], prepare=mac_first)
+        case("tls11", ["--tlsv1.0", "--tls-max", "1.1", "--ciphers", "ALL:@SECLEVEL=0"], prepare=old_versions)
         key_update("tls13-key-update", directory, key, cert)
         early_data("tls13-early", directory, key, cert, accept=True)
         early_data("tls13-early-refused", directory, key, cert, accept=False)

@@ -7,7 +7,9 @@ use hkdf::Hkdf;
 use hmac::{Hmac, Mac};
 use sha2::{Sha256, Sha384};
 
-/// Length of every tag here.
+use super::cbc::{Cbc, MacKind};
+
+/// Length of an AEAD's tag; no record's payload is shorter.
 pub(super) const TAG: usize = 16;
 
 /// A cipher suite that can be opened.
@@ -24,6 +26,8 @@ enum Kind {
     Aes128Gcm,
     Aes256Gcm,
     ChaCha20Poly1305,
+    Aes128Cbc(MacKind),
+    Aes256Cbc(MacKind),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,13 +47,19 @@ impl Suite {
             0x009c | 0x009e | 0xc02b | 0xc02f => (Kind::Aes128Gcm, Hash::Sha256),
             0x009d | 0x009f | 0xc02c | 0xc030 => (Kind::Aes256Gcm, Hash::Sha384),
             0xcca8..=0xccaa => (Kind::ChaCha20Poly1305, Hash::Sha256),
+            // RSA, DHE-DSS, DHE-RSA, ECDHE-ECDSA, ECDHE-RSA.
+            0x002f | 0x0032 | 0x0033 | 0xc009 | 0xc013 => (Kind::Aes128Cbc(MacKind::Sha1), Hash::Sha256),
+            0x0035 | 0x0038 | 0x0039 | 0xc00a | 0xc014 => (Kind::Aes256Cbc(MacKind::Sha1), Hash::Sha256),
+            0x003c | 0x0040 | 0x0067 | 0xc023 | 0xc027 => (Kind::Aes128Cbc(MacKind::Sha256), Hash::Sha256),
+            0x003d | 0x006a | 0x006b => (Kind::Aes256Cbc(MacKind::Sha256), Hash::Sha256),
+            0xc024 | 0xc028 => (Kind::Aes256Cbc(MacKind::Sha384), Hash::Sha384),
             _ => return None,
         };
         Some(Suite { kind, hash, tls13: id >> 8 == 0x13 })
     }
 
     fn key_len(self) -> usize {
-        if self.kind == Kind::Aes128Gcm { 16 } else { 32 }
+        if matches!(self.kind, Kind::Aes128Gcm | Kind::Aes128Cbc(_)) { 16 } else { 32 }
     }
 
     /// TLS 1.3's next traffic secret (RFC 8446 section 7.2).
@@ -78,28 +88,44 @@ impl Suite {
         let key = key.get_mut(..self.key_len())?;
         self.expand_label(secret, b"key", key)?;
         self.expand_label(secret, b"iv", &mut iv)?;
-        Some(Cipher { aead: Aead::new(self.kind, key)?, iv, format: Format::Tls13 })
+        Some(Cipher::Aead(Keyed { aead: Aead::new(self.kind, key)?, iv, format: Format::Tls13 }))
     }
 
-    /// The client's and the server's cipher of a TLS 1.2 master secret.
-    pub(super) fn ciphers12(self, master: &[u8], client: &[u8; 32], server: &[u8; 32]) -> Option<[Cipher; 2]> {
-        let gcm = self.kind != Kind::ChaCha20Poly1305;
-        let (key_len, iv_len) = (self.key_len(), if gcm { 4 } else { 12 });
+    /// The client's and the server's cipher of a TLS 1.2 master secret; `randoms` are those of their hellos.
+    pub(super) fn ciphers12(
+        self,
+        master: &[u8],
+        [client, server]: [&[u8; 32]; 2],
+        encrypt_then_mac: bool,
+    ) -> Option<[Cipher; 2]> {
+        let (mac_len, iv_len) = match self.kind {
+            Kind::Aes128Gcm | Kind::Aes256Gcm => (0, 4),
+            Kind::ChaCha20Poly1305 => (0, 12),
+            Kind::Aes128Cbc(mac) | Kind::Aes256Cbc(mac) => (mac.len(), 0),
+        };
+        let key_len = self.key_len();
         let seed = [&b"key expansion"[..], server, client].concat();
         let block = match self.hash {
-            Hash::Sha256 => prf::<Hmac<Sha256>>(master, &seed, 2 * (key_len + iv_len)),
-            Hash::Sha384 => prf::<Hmac<Sha384>>(master, &seed, 2 * (key_len + iv_len)),
+            Hash::Sha256 => prf::<Hmac<Sha256>>(master, &seed, 2 * (mac_len + key_len + iv_len)),
+            Hash::Sha384 => prf::<Hmac<Sha384>>(master, &seed, 2 * (mac_len + key_len + iv_len)),
         }?;
-        let (keys, ivs) = block.split_at_checked(2 * key_len)?;
-        let cipher = |key: &[u8], salt: &[u8]| {
+        let (macs, rest) = block.split_at_checked(2 * mac_len)?;
+        let (keys, ivs) = rest.split_at_checked(2 * key_len)?;
+        let cipher = |role: usize| {
+            let part = |block: &'_ [u8], len: usize| Some(block.get(role * len..(role + 1) * len)?.to_vec());
+            let (mac, key, salt) = (part(macs, mac_len)?, part(keys, key_len)?, part(ivs, iv_len)?);
+            let format = match self.kind {
+                Kind::Aes128Cbc(kind) | Kind::Aes256Cbc(kind) => {
+                    return Some(Cipher::Cbc(Cbc::new(&key, kind, &mac, encrypt_then_mac)?));
+                }
+                Kind::ChaCha20Poly1305 => Format::ChaCha12,
+                Kind::Aes128Gcm | Kind::Aes256Gcm => Format::Gcm12,
+            };
             let mut iv = [0; 12];
-            iv.get_mut(..iv_len)?.copy_from_slice(salt);
-            let format = if gcm { Format::Gcm12 } else { Format::ChaCha12 };
-            Some(Cipher { aead: Aead::new(self.kind, key)?, iv, format })
+            iv.get_mut(..iv_len)?.copy_from_slice(&salt);
+            Some(Cipher::Aead(Keyed { aead: Aead::new(self.kind, &key)?, iv, format }))
         };
-        let (client_key, server_key) = keys.split_at_checked(key_len)?;
-        let (client_iv, server_iv) = ivs.split_at_checked(iv_len)?;
-        Some([cipher(client_key, client_iv)?, cipher(server_key, server_iv)?])
+        Some([cipher(0)?, cipher(1)?])
     }
 }
 
@@ -132,6 +158,7 @@ impl Aead {
             Kind::Aes128Gcm => Aead::Aes128Gcm(Box::new(Aes128Gcm::new_from_slice(key).ok()?)),
             Kind::Aes256Gcm => Aead::Aes256Gcm(Box::new(Aes256Gcm::new_from_slice(key).ok()?)),
             Kind::ChaCha20Poly1305 => Aead::ChaCha20Poly1305(Box::new(ChaCha20Poly1305::new_from_slice(key).ok()?)),
+            Kind::Aes128Cbc(_) | Kind::Aes256Cbc(_) => return None,
         })
     }
 
@@ -155,7 +182,13 @@ enum Format {
 }
 
 /// The keys of one direction.
-pub(super) struct Cipher {
+pub(super) enum Cipher {
+    Aead(Keyed),
+    Cbc(Cbc),
+}
+
+/// An AEAD and how records use it.
+pub(super) struct Keyed {
     aead: Aead,
     iv: [u8; 12],
     format: Format,
@@ -174,6 +207,25 @@ pub(super) struct Opened {
 impl Cipher {
     /// How many bytes a record is longer than its plaintext, its header included.
     pub(super) fn overhead(&self) -> u64 {
+        match self {
+            Cipher::Aead(keyed) => keyed.overhead(),
+            Cipher::Cbc(cbc) => cbc.overhead(),
+        }
+    }
+
+    /// Opens a record's payload in place, with the sequence number it may have. Unchanged when the number or key is wrong.
+    pub(super) fn open(&self, seq: u64, header: &[u8; 5], payload: &mut [u8]) -> Option<Opened> {
+        match self {
+            Cipher::Aead(keyed) => keyed.open(seq, header, payload),
+            Cipher::Cbc(cbc) => {
+                cbc.open(seq, header, payload).map(|(start, len)| Opened { kind: header[0], start, len })
+            }
+        }
+    }
+}
+
+impl Keyed {
+    fn overhead(&self) -> u64 {
         match self.format {
             Format::Tls13 => 5 + 1 + TAG as u64,
             Format::Gcm12 => 5 + 8 + TAG as u64,
@@ -181,8 +233,7 @@ impl Cipher {
         }
     }
 
-    /// Opens a record's payload in place, with the sequence number it may have. Unchanged when the number or key is wrong.
-    pub(super) fn open(&self, seq: u64, header: &[u8; 5], payload: &mut [u8]) -> Option<Opened> {
+    fn open(&self, seq: u64, header: &[u8; 5], payload: &mut [u8]) -> Option<Opened> {
         let explicit = if self.format == Format::Gcm12 { 8 } else { 0 };
         let (body, tag) = payload.split_at_mut_checked(payload.len().checked_sub(TAG)?)?;
         let tag: &[u8; TAG] = (&*tag).try_into().ok()?;
@@ -229,7 +280,8 @@ mod tests {
         let secret =
             bytes("a1 1a f9 f0 55 31 f8 56 ad 47 11 6b 45 a9 50 32 82 04 b4 f4 4b fb 6b 3a 4b 4f 1f 3f cb 63 16 43");
         let cipher = Suite::of(0x1301).unwrap().cipher13(&secret).unwrap();
-        assert_eq!(cipher.iv.to_vec(), bytes("cf 78 2b 88 dd 83 54 9a ad f1 e9 84"));
+        let Cipher::Aead(Keyed { iv, .. }) = cipher else { panic!("not an AEAD") };
+        assert_eq!(iv.to_vec(), bytes("cf 78 2b 88 dd 83 54 9a ad f1 e9 84"));
     }
 
     /// The PRF's test vector of the IETF's TLS list for SHA-256.

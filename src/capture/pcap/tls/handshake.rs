@@ -6,6 +6,8 @@ use super::super::field::{array, be16, from, u8 as byte};
 const SERVER_NAME: u16 = 0;
 /// Session ticket extension of TLS 1.2 (RFC 5077).
 const SESSION_TICKET: u16 = 35;
+/// RFC 7366.
+const ENCRYPT_THEN_MAC: u16 = 22;
 const EARLY_DATA: u16 = 42;
 const SUPPORTED_VERSIONS: u16 = 43;
 
@@ -46,7 +48,10 @@ pub(super) struct ClientHello {
 pub(super) struct ServerHello {
     pub random: [u8; 32],
     pub suite: u16,
+    /// The version: 0x0303 is TLS 1.2.
+    pub version: u16,
     pub tls13: bool,
+    pub encrypt_then_mac: bool,
     pub session_id: Box<[u8]>,
 }
 
@@ -94,7 +99,9 @@ fn server_hello(body: &[u8]) -> Option<ServerHello> {
     let rest = from(body, 35 + session_id.len());
     let suite = be16(rest, 0)?;
     let tls13 = extensions(from(rest, 3)).any(|(kind, value)| kind == SUPPORTED_VERSIONS && value == [3, 4]);
-    Some(ServerHello { random, suite, tls13, session_id: session_id.into() })
+    let encrypt_then_mac = extensions(from(rest, 3)).any(|(kind, _)| kind == ENCRYPT_THEN_MAC);
+    let session_id = session_id.into();
+    Some(ServerHello { random, suite, version: be16(body, 0)?, tls13, encrypt_then_mac, session_id })
 }
 
 fn ticket(body: &[u8]) -> Option<Box<[u8]>> {

@@ -410,7 +410,7 @@ impl Session {
             self.shut = Some(Shut::NoKeys);
             return;
         };
-        let ciphers = suite.ciphers12(master, &hello.random, &server.random);
+        let ciphers = suite.ciphers12(master, [&hello.random, &server.random], server.encrypt_then_mac);
         let cipher = ciphers.and_then(|ciphers| ciphers.into_iter().nth(role));
         let (Some(cipher), Some(half)) = (cipher, self.halves.get_mut(role)) else { return };
         half.keys[2] = Some(Keys { cipher, seq: 0, secret: None });
@@ -474,7 +474,9 @@ impl Session {
     }
 
     fn server_hello(&mut self, server: ServerHello, log: &mut KeyLog) {
-        self.suite = Suite::of(server.suite).filter(|suite| suite.tls13 == server.tls13);
+        // Older versions say so in `version`; their block ciphers have the same numbers.
+        let fits = |suite: &Suite| suite.tls13 == server.tls13 && server.version == 0x0303;
+        self.suite = Suite::of(server.suite).filter(fits);
         let tls13 = server.tls13;
         self.server = Some(server);
         if self.suite.is_none() {
