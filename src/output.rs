@@ -1,8 +1,9 @@
 //! The JSON lines of `docs/output.md`: what `heron replay --json` and `heron exec --json` write.
 
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
+use crate::capture::Encrypted;
 use crate::event::ProcessInfo;
 use crate::store::{CallSummary, ProcessBrief, TurnSummary};
 use crate::turn::{Placement, Turn};
@@ -21,6 +22,22 @@ pub fn call_line(call: &Call, place: Option<&Placement>, info: Option<&ProcessIn
 pub fn turn_line(turn: &Turn, info: Option<&ProcessInfo>) -> String {
     let process = turn.process.map(|process| ProcessBrief::of(process, info));
     line("turn", &TurnSummary::of(turn, process), &[])
+}
+
+/// The line of a connection that stayed closed, without its line end.
+pub fn encrypted_line(encrypted: &Encrypted) -> String {
+    json!({
+        "type": "encrypted",
+        "client": encrypted.client.to_string(),
+        "server": encrypted.server.to_string(),
+        "server_name": encrypted.server_name,
+        "first_seen": encrypted.first_seen.rfc3339(),
+        "last_seen": encrypted.last_seen.rfc3339(),
+        "sent_bytes": encrypted.sent_bytes,
+        "received_bytes": encrypted.received_bytes,
+        "reason": encrypted.reason,
+    })
+    .to_string()
 }
 
 fn line(kind: &str, shape: &impl Serialize, without: &[&str]) -> String {

@@ -118,14 +118,17 @@ struct Served {
 }
 
 fn served() -> Served {
-    let store = Store::open(Location::Memory).unwrap();
-    let hub = Arc::new(Hub::new());
-    let health = json!({
+    served_with(json!({
         "status": "degraded", "source": "ebpf", "counters": {"kernel": {"ring_full": 2, "seen_bytes": 4096}},
         "losses": {"ring_full": 2}, "seen_bytes": 4096, "passed_bytes": 1024, "filtered_bytes": 3072,
         "targets": [{"pid": 4242, "path": "/usr/lib/libssl.so.3", "library": "openssl", "found_by": "dynsym",
                      "state": "attached_never_fired", "reason": "", "hits": 0}],
-    });
+    }))
+}
+
+fn served_with(health: Value) -> Served {
+    let store = Store::open(Location::Memory).unwrap();
+    let hub = Arc::new(Hub::new());
     let config = Config {
         listener: bind(0).unwrap(),
         reader: store.reader(),
@@ -244,6 +247,39 @@ fn every_place_shows_what_is_stored() {
     browser.shot("health");
     browser.press("?");
     browser.see(".dialog", "next, previous");
+    browser.is_clean();
+}
+
+#[test]
+fn connections_that_stayed_closed_are_told_of() {
+    let served = served_with(json!({
+        "source": "pcap",
+        "encrypted": [
+            {"client": "10.0.0.2:50000", "server": "203.0.113.7:443", "server_name": "api.models.test",
+             "first_seen": 1_700_000_000_000_000_000u64, "last_seen": 1_700_000_002_500_000_000u64,
+             "sent_bytes": 20_480, "received_bytes": 3_145_728, "reason": "its keys are not in a key log"},
+            {"client": "10.0.0.2:50001", "server": "203.0.113.8:443", "server_name": null,
+             "first_seen": 1_700_000_003_000_000_000u64, "last_seen": 1_700_000_003_000_000_000u64,
+             "sent_bytes": 0, "received_bytes": 512, "reason": "its handshake was not captured whole"},
+        ],
+    }));
+    let address = served.handle.address().to_string();
+    let Some(mut browser) = Browser::open("connections_that_stayed_closed_are_told_of", &address, "light") else {
+        return;
+    };
+    browser.goto("/calls");
+    browser.see(".empty", "2 connections are encrypted");
+    browser.see("a.nav[aria-current=page]", "Calls");
+    browser.press("e");
+    browser.wait_for("/encrypted");
+    let all = browser.see("[data-testid=encrypted]", "api.models.test");
+    for said in ["203.0.113.7:443", "2.50 s", "20 KiB", "3.0 MiB", "its keys are not in a key log", "name not seen"] {
+        assert!(all.contains(said), "{said}: {all}");
+    }
+    browser.shot("encrypted");
+    browser.tell(json!({"do": "click", "selector": "input[aria-label='search connections']"}));
+    browser.tell(json!({"do": "type", "text": "models.test"}));
+    browser.tell(json!({"do": "gone", "selector": "[data-testid=encrypted] tr:nth-child(2) td"}));
     browser.is_clean();
 }
 

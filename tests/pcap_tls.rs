@@ -131,6 +131,30 @@ fn connections_without_keys_are_told_of() {
     }
 }
 
+#[test]
+fn connections_without_keys_are_lines_of_the_json_output() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_heron"))
+        .args(["replay", "--no-retention", "--no-console", "--json"])
+        .args([fixture("tls13-aes256.pcap"), fixture("tls12-aes256.pcap")])
+        .env("HOME", dir.path())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let all: Vec<serde_json::Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(all.len(), 2, "{lines}");
+    for one in all {
+        assert_eq!((&one["type"], &one["server_name"]), (&"encrypted".into(), &"models.test".into()));
+        assert_eq!(
+            (&one["server"], &one["reason"]),
+            (&"127.0.0.1:4433".into(), &"its keys are not in a key log".into())
+        );
+        assert!(one["sent_bytes"].as_u64() > Some(20_000) && one["received_bytes"].as_u64() > Some(24_000), "{one}");
+        assert!(one["first_seen"].as_str() < one["last_seen"].as_str(), "{one}");
+    }
+}
+
 /// The records of a little-endian microsecond pcap, after its 24 bytes of head.
 fn records(file: &[u8]) -> Vec<&[u8]> {
     let (mut rest, mut records) = (&file[24..], Vec::new());

@@ -173,6 +173,17 @@ export type ProcessRow = {
   exit_status: number | null;
   targets: Target[];
 };
+/// A connection of a packet source that stayed closed. Times are nanoseconds since 1970.
+export type Encrypted = {
+  client: string;
+  server: string;
+  server_name: string | null;
+  first_seen: number;
+  last_seen: number;
+  sent_bytes: number;
+  received_bytes: number;
+  reason: string;
+};
 export type Health = {
   status: string;
   version: string;
@@ -185,6 +196,7 @@ export type Health = {
   passed_bytes: number;
   filtered_bytes: number;
   targets: Target[];
+  encrypted?: Encrypted[];
 };
 export type Percentiles = { p50: number | null; p90: number | null; p99: number | null };
 export type MetricRow = {

@@ -11,6 +11,7 @@ import { go, usePath } from "./router";
 import { toggleTheme, useTheme } from "./theme";
 import { useAsk, useKeys } from "./use";
 import { CallsView } from "./views/calls";
+import { EncryptedView } from "./views/encrypted";
 import { FindingsView } from "./views/findings";
 import { HealthView } from "./views/health";
 import { MetricsView } from "./views/metrics";
@@ -25,6 +26,7 @@ const PLACES: [string, string, string, ReactNode][] = [
   ["sessions", "Sessions", "s", <Icon.Sessions key="i" />],
   ["findings", "Findings", "f", <Icon.Findings key="i" />],
   ["processes", "Processes", "p", <Icon.Processes key="i" />],
+  ["encrypted", "Encrypted", "e", <Icon.Lock key="i" />],
   ["trends", "Trends", "m", <Icon.Metrics key="i" />],
   ["health", "Health", "h", <Icon.Health key="i" />],
 ];
@@ -63,6 +65,8 @@ function View({ place, id }: { place: string; id: string | null }) {
       return <FindingsView />;
     case "processes":
       return <ProcessesView />;
+    case "encrypted":
+      return <EncryptedView />;
     case "trends":
       return <MetricsView />;
     case "health":
@@ -79,6 +83,7 @@ function View({ place, id }: { place: string; id: string | null }) {
 function Side({ place, help }: { place: string; help: () => void }) {
   const findings = useAsk<{ findings: Finding[] }>("/api/findings?limit=500");
   useLive("finding", findings.reload);
+  const closed = useHealth()?.encrypted?.length ?? 0;
   const serious = findings.data?.findings.filter((finding) => finding.severity !== "info").length ?? 0;
   return (
     <nav className="side" aria-label="places">
@@ -102,6 +107,7 @@ function Side({ place, help }: { place: string; help: () => void }) {
           {icon}
           <span>{label}</span>
           {name === "findings" && serious > 0 && <span className="tally hot">{serious}</span>}
+          {name === "encrypted" && closed > 0 && <span className="tally">{closed}</span>}
         </a>
       ))}
       <Foot help={help} />

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::outlet::{Fact, Outlet};
 use super::summary::Summary;
+use crate::capture::Status;
 use crate::event::{Event, Nanos, ProcId, ProcessChange, ProcessEvent, ProcessInfo};
 use crate::turn::{self, Placement, TurnUpdate};
 use crate::wire::{Call, CallId, CallState, CallUpdate};
@@ -91,10 +92,11 @@ impl Assembler {
     }
 
     /// Ends every turn, and the outlets.
-    pub(super) fn finish(mut self, source: BTreeMap<&'static str, u64>) -> Summary {
+    pub(super) fn finish(mut self, source: &dyn Status) -> Summary {
         self.push(turn::Input::End);
         self.summary.turn_counters = self.counters();
-        self.summary.source = source;
+        self.summary.source = source.counters();
+        source.encrypted().iter().for_each(|one| self.emit(&Fact::Encrypted(one)));
         self.outlets.iter_mut().for_each(|outlet| outlet.finish());
         self.summary
     }

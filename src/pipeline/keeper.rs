@@ -85,7 +85,7 @@ impl Outlet for Keeper {
                 self.items.extend(place.map(Item::Placement));
             }
             Fact::Call { .. } => {}
-            Fact::Dropped(_) => {}
+            Fact::Dropped(_) | Fact::Encrypted(_) => {}
             Fact::Placed(place) => self.items.push(Item::Placement(*place)),
             Fact::Turn { turn, .. } => self.items.push(Item::Turn(turn.clone())),
             Fact::Finding(finding) => self.items.push(Item::Finding(finding.clone())),

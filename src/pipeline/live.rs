@@ -18,7 +18,7 @@ impl Outlet for Live {
                     self.0.publish(Update::Placement(*place));
                 }
             }
-            Fact::Dropped(_) => {}
+            Fact::Dropped(_) | Fact::Encrypted(_) => {}
             Fact::Placed(place) => self.0.publish(Update::Placement(*place)),
             Fact::Turn { turn, .. } => self.0.publish(Update::Turn(turn.clone())),
             Fact::Finding(finding) => self.0.publish(Update::Finding(finding.clone())),

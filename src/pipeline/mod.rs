@@ -282,7 +282,7 @@ fn assemble(
     for (_, (_, batch)) in waiting {
         assembler.take(batch);
     }
-    let summary = assembler.finish(source.counters());
+    let summary = assembler.finish(source);
     board.publish("turn", 0, summary.turn_counters.clone());
     Ok(summary)
 }

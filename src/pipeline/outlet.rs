@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::sync::Arc;
 
+use crate::capture::Encrypted;
 use crate::event::{ProcessEvent, ProcessInfo};
 use crate::output;
 use crate::turn::{Finding, Placement, Turn, TurnId};
@@ -37,6 +38,8 @@ pub enum Fact<'a> {
     Dropped(TurnId),
     /// A finding.
     Finding(Arc<Finding>),
+    /// A connection that stayed closed; told when the source has ended.
+    Encrypted(&'a Encrypted),
 }
 
 /// Takes facts. The set is open (stores, exporters), hence a trait.
@@ -51,7 +54,8 @@ pub trait Outlet: Send {
     fn finish(&mut self) {}
 }
 
-/// Writes one JSON object per line when a call or a turn is complete (docs/output.md).
+/// Writes one JSON object per line when a call or a turn is complete, and in the end one for each connection that stayed closed
+/// (docs/output.md).
 pub struct JsonLines<W: Write + Send> {
     out: std::io::BufWriter<W>,
     failed: bool,
@@ -92,6 +96,7 @@ impl<W: Write + Send> Outlet for JsonLines<W> {
                 let line = output::turn_line(turn, process.as_deref());
                 self.line(&line);
             }
+            Fact::Encrypted(encrypted) => self.line(&output::encrypted_line(encrypted)),
             _ => {}
         }
     }

@@ -18,6 +18,7 @@ export const Sessions = icon(<path d="M5 5h14v10H10l-5 4zM9 9h6M9 12h4" />);
 export const Findings = icon(<path d="M12 4 3 19h18zM12 10v4m0 2.6v.1" />);
 export const Processes = icon(<path d="M6 4v13a2 2 0 0 0 2 2h4M6 9h6M12 6.5h7v5h-7zM12 16.5h7v5h-7z" />);
 export const Metrics = icon(<path d="M4 4v16h16M8 15l3.5-4 3 2.5L20 7" />);
+export const Lock = icon(<path d="M6 11h12v9H6zM8.5 11V8a3.5 3.5 0 0 1 7 0v3M12 14.5v2" />);
 export const Health = icon(<path d="M3 12h4l2.5-6 4 12 2.5-6h5" />);
 export const Search = icon(<path d="M10.5 17a6.5 6.5 0 1 0 0-13 6.5 6.5 0 0 0 0 13zM20 20l-4.6-4.6" />);
 export const Sun = icon(<path d="M12 16a4 4 0 1 0 0-8 4 4 0 0 0 0 8zM12 2.5v2M12 19.5v2M4.5 4.5 6 6M18 18l1.5 1.5M2.5 12h2M19.5 12h2M4.5 19.5 6 18M18 6l1.5-1.5" />);

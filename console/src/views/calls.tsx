@@ -3,9 +3,9 @@
 import { memo, useCallback, useEffect, useRef, useState } from "react";
 import { ask, type Call } from "../api";
 import { clock, count, day, program, span } from "../format";
-import { useLive } from "../live";
+import { useHealth, useLive } from "../live";
 import { apiQuery, type CallFilter, filterFrom, filterQuery, matches, merge, NO_FILTER, scrollTo, windowOf } from "../list";
-import { CallStatus, Empty, Failure, modelOf, TokenBar } from "../parts/bits";
+import { CallStatus, Empty, Failure, Go, modelOf, TokenBar } from "../parts/bits";
 import * as Icon from "../parts/icons";
 import { go, usePath } from "../router";
 import { useKeys, useThrottled } from "../use";
@@ -190,12 +190,24 @@ function NoCalls({ filter, clear }: { filter: CallFilter; clear: () => void }) {
   }
   return (
     <Empty title="No calls yet" icon={<Icon.Calls />}>
+      <Closed />
       <p>Heron is listening. Calls appear here, while they stream, as soon as a watched agent talks to a model.</p>
       <pre>{"sudo heron exec -- claude\nsudo heron attach PID\nheron replay FILE.pcap"}</pre>
       <p>
         An agent runs and nothing shows? <code>heron ps</code> says what heron sees of it, and why not.
       </p>
     </Empty>
+  );
+}
+
+/// A capture without calls may be one whose connections stayed closed.
+function Closed() {
+  const closed = useHealth()?.encrypted?.length ?? 0;
+  if (closed === 0) return null;
+  return (
+    <p>
+      <Go to="/encrypted">{closed === 1 ? "One connection is" : `${closed} connections are`} encrypted</Go>, and heron has no keys to open {closed === 1 ? "it" : "them"}.
+    </p>
   );
 }
 
