@@ -1,8 +1,9 @@
-//! How bytes are kept: as sent, compressed, or as the difference to earlier bytes of the same conversation.
+//! How bytes are kept: as sent, or as the difference to earlier bytes of the same conversation.
 //!
-//! Pure. A difference is what is left after the common beginning and the common end with the base are taken off; the
-//! middle is compressed with the base's own middle as zstd's prefix, so that a change at the front (a time stamp in the
-//! system prompt) costs little too. Unpacking is exact, or an error: bytes are never guessed.
+//! Pure. A difference is what is left after the common beginning and the common end with the base are taken off. Where
+//! much of the base is left too, the middle is compressed with the base's own middle as zstd's prefix, so that a change at
+//! the front (a time stamp in the system prompt) costs little; everything else is compressed later, together with its
+//! neighbours (`block`). Unpacking is exact, or an error: bytes are never guessed.
 
 use std::io::{self, Read, Write};
 
@@ -28,89 +29,61 @@ impl Codec {
     }
 }
 
-/// Bytes as they go to the database.
-#[derive(Clone, PartialEq, Debug)]
-pub(super) struct Packed {
-    pub codec: Codec,
-    pub data: Vec<u8>,
-}
-
-/// Shorter bytes are not worth a frame.
+/// Shorter bytes are not worth a difference's header.
 const RAW_BELOW: usize = 64;
-/// A shorter middle is not either.
-const PLAIN_BELOW: usize = 128;
+/// A shorter middle is not worth a frame of its own, nor is it worth searching a shorter middle of the base.
+const PLAIN_BELOW: usize = 2048;
 /// How much of the base's middle is searched for what the new middle repeats.
 const PREFIX_MAX: usize = 8 << 20;
 /// zstd's own limit for a decoder that was not told otherwise is 27; ours is the same.
 const WINDOW_LOG_MAX: u32 = 27;
-/// The header of a difference: two lengths and a flag.
-const HEADER: usize = 17;
+/// What a difference says beside its middle: three lengths and a flag.
+const HEADER: usize = 25;
 const LEVEL: i32 = 1;
+/// Beyond so many bytes zstd's fast levels no longer find what lies far back.
+const LONG: usize = 64 << 10;
 
-/// Compresses; its working memory is used again for each body.
-pub(super) struct Press(Option<zstd::bulk::Compressor<'static>>);
-
-impl Press {
-    pub(super) fn new() -> Press {
-        // Without memory for it bytes are stored as they are.
-        Press(zstd::bulk::Compressor::new(LEVEL).ok())
-    }
-
-    fn frame(&mut self, bytes: &[u8]) -> io::Result<Vec<u8>> {
-        self.0.as_mut().ok_or_else(|| io::Error::other("no compressor"))?.compress(bytes)
-    }
-}
-
-/// Packs bytes that have no base.
-pub(super) fn pack(press: &mut Press, bytes: &[u8]) -> Packed {
-    if bytes.len() >= RAW_BELOW
-        && let Ok(data) = press.frame(bytes)
-        && data.len() < bytes.len()
-    {
-        return Packed { codec: Codec::Zstd, data };
-    }
-    Packed { codec: Codec::Raw, data: bytes.to_vec() }
-}
-
-/// Packs bytes as the difference to `base`, of which no more than `search` bytes of the middle are used.
-pub(super) fn pack_delta(press: &mut Press, bytes: &[u8], base: &[u8], search: usize) -> Packed {
+/// Packs bytes as the difference to `base`; `None` when that is not worth it.
+pub(super) fn pack_delta(bytes: &[u8], base: &[u8]) -> Option<Vec<u8>> {
     if bytes.len() < RAW_BELOW {
-        return pack(press, bytes);
+        return None;
     }
     let start = common_prefix(bytes, base);
-    let (Some(rest), Some(base_rest)) = (bytes.get(start..), base.get(start..)) else { return pack(press, bytes) };
+    let (rest, base_rest) = (bytes.get(start..)?, base.get(start..)?);
     let end = common_suffix(rest, base_rest);
-    let middle = rest.get(..rest.len() - end).unwrap_or_default();
-    let base_middle = base_rest.get(..base_rest.len() - end).unwrap_or_default();
-    let search = search.min(PREFIX_MAX).min(base_middle.len());
-    let prefix = base_middle.get(..search).unwrap_or_default();
-    let mut data = Vec::with_capacity(HEADER + middle.len() / 3);
+    let middle = rest.get(..rest.len() - end)?;
+    let base_middle = base_rest.get(..base_rest.len() - end)?;
+    let prefix = base_middle.get(..PREFIX_MAX.min(base_middle.len()))?;
+    let plain = middle.len() < PLAIN_BELOW || prefix.len() < PLAIN_BELOW;
+    if plain && start + end < HEADER {
+        return None;
+    }
+    let mut data = Vec::with_capacity(HEADER + if plain { middle.len() } else { middle.len() / 3 });
     data.extend_from_slice(&(start as u64).to_le_bytes());
     data.extend_from_slice(&(end as u64).to_le_bytes());
-    let plain = middle.len() < PLAIN_BELOW;
     data.push(u8::from(!plain));
     if plain {
         data.extend_from_slice(middle);
-        data.extend_from_slice(&(search as u64).to_le_bytes());
-        return Packed { codec: Codec::Delta, data };
+        data.extend_from_slice(&0u64.to_le_bytes());
+    } else {
+        compress_with_prefix(middle, prefix, &mut data).ok()?;
+        data.extend_from_slice(&(prefix.len() as u64).to_le_bytes());
     }
-    match compress_with_prefix(press, middle, prefix, &mut data) {
-        Ok(()) => {
-            data.extend_from_slice(&(search as u64).to_le_bytes());
-            Packed { codec: Codec::Delta, data }
-        }
-        Err(_) => pack(press, bytes),
-    }
+    Some(data)
 }
 
-/// Undoes [`pack`] and [`pack_delta`]; `size` is the length of the bytes that were packed.
-pub(super) fn unpack(codec: Codec, data: &[u8], base: Option<&[u8]>, size: usize) -> io::Result<Vec<u8>> {
-    let bytes = match codec {
-        Codec::Raw => data.to_vec(),
-        Codec::Zstd => zstd::bulk::decompress(data, size)?,
-        Codec::Delta => unpack_delta(data, base.ok_or_else(|| damaged("its base is missing"))?, size)?,
+/// Undoes [`pack_delta`]; `size` is the length of the bytes that were packed, where it is known.
+pub(super) fn unpack(codec: Codec, data: Vec<u8>, base: Option<&[u8]>, size: Option<usize>) -> io::Result<Vec<u8>> {
+    let bytes = match (codec, size) {
+        (Codec::Raw, _) => data,
+        (Codec::Zstd, Some(size)) => zstd::bulk::decompress(&data, size)?,
+        (Codec::Zstd, None) => zstd::stream::decode_all(data.as_slice())?,
+        (Codec::Delta, size) => {
+            let base = base.ok_or_else(|| damaged("its base is missing"))?;
+            unpack_delta(&data, base, size.ok_or_else(|| damaged("its length is missing"))?)?
+        }
     };
-    if bytes.len() == size { Ok(bytes) } else { Err(damaged("its length is wrong")) }
+    if size.is_none_or(|size| size == bytes.len()) { Ok(bytes) } else { Err(damaged("its length is wrong")) }
 }
 
 fn unpack_delta(data: &[u8], base: &[u8], size: usize) -> io::Result<Vec<u8>> {
@@ -139,16 +112,12 @@ fn unpack_delta(data: &[u8], base: &[u8], size: usize) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn compress_with_prefix(press: &mut Press, middle: &[u8], prefix: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
-    if prefix.is_empty() {
-        out.extend_from_slice(&press.frame(middle)?);
-        return Ok(());
-    }
+fn compress_with_prefix(middle: &[u8], prefix: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
     let mut encoder = zstd::stream::write::Encoder::with_ref_prefix(out, LEVEL, prefix)?;
     let window = (middle.len() + prefix.len()).next_power_of_two().trailing_zeros().clamp(10, WINDOW_LOG_MAX);
     encoder.window_log(window)?;
     // The fast levels' tables are too small for a long prefix; long-distance matches are what a resent history is.
-    encoder.long_distance_matching(true)?;
+    encoder.long_distance_matching(middle.len() + prefix.len() > LONG)?;
     encoder.set_pledged_src_size(Some(middle.len() as u64))?;
     encoder.include_contentsize(true)?;
     encoder.write_all(middle)?;
@@ -191,9 +160,10 @@ mod tests {
     }
 
     fn round_trip(bytes: &[u8], base: &[u8]) -> usize {
-        let packed = pack_delta(&mut Press::new(), bytes, base, usize::MAX);
-        assert_eq!(unpack(packed.codec, &packed.data, Some(base), bytes.len()).unwrap(), bytes);
-        packed.data.len()
+        let Some(data) = pack_delta(bytes, base) else { return bytes.len() };
+        let cost = data.len();
+        assert_eq!(unpack(Codec::Delta, data, Some(base), Some(bytes.len())).unwrap(), bytes);
+        cost
     }
 
     #[test]
@@ -201,8 +171,6 @@ mod tests {
         let long = noise(7, 100_000);
         for len in [0, 1, 63, 64, 65, 255, 256, 257, 5_000, 100_000] {
             let bytes = &long[..len];
-            let packed = pack(&mut Press::new(), bytes);
-            assert_eq!(unpack(packed.codec, &packed.data, None, len).unwrap(), bytes);
             for base in [&long[..], &long[..len / 2], &long[len / 2..len], b"", &noise(9, 3_000)] {
                 round_trip(bytes, base);
             }
@@ -228,15 +196,15 @@ mod tests {
     fn a_damaged_difference_is_an_error_and_never_a_panic() {
         let history = noise(3, 5_000);
         let next = [&history[..4_000], &noise(4, 500), &history[4_000..]].concat();
-        let packed = pack_delta(&mut Press::new(), &next, &history, usize::MAX);
-        for cut in 0..packed.data.len() {
-            assert!(unpack(packed.codec, &packed.data[..cut], Some(&history), next.len()).is_err());
+        let packed = pack_delta(&next, &history).unwrap();
+        for cut in 0..packed.len() {
+            assert!(unpack(Codec::Delta, packed[..cut].to_vec(), Some(&history), Some(next.len())).is_err());
         }
         for position in 0..24 {
-            let mut data = packed.data.clone();
+            let mut data = packed.clone();
             data[position] ^= 0xff;
-            let _ = unpack(packed.codec, &data, Some(&history), next.len());
+            let _ = unpack(Codec::Delta, data, Some(&history), Some(next.len()));
         }
-        assert!(unpack(Codec::Delta, &packed.data, None, next.len()).is_err());
+        assert!(unpack(Codec::Delta, packed, None, Some(next.len())).is_err());
     }
 }

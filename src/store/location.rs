@@ -121,31 +121,33 @@ impl Store {
     /// # Errors
     /// [`OpenError`] says what is wrong and what to do.
     pub fn open_with(options: &Options) -> Result<Store, OpenError> {
-        let (connection, path, recovered) = match &options.location {
+        let connection = config(options)
+            .and_then(Connection::open_in_memory_with_flags)
+            .map_err(|error| OpenError::Schema(error.into()))?;
+        let (path, recovered) = match &options.location {
             Location::Memory => {
-                let connection = config(options)
-                    .and_then(Connection::open_in_memory_with_flags)
+                connection
+                    .execute_batch(&format!("ATTACH ':memory:' AS {NAME}"))
                     .map_err(|error| OpenError::Schema(error.into()))?;
-                (connection, None, None)
+                (None, None)
             }
             Location::File(path) => {
-                prepare_file(path, options)
+                prepare_file(path, &connection)
                     .map_err(|error| OpenError::Io { path: path.clone(), why: error.to_string() })?;
                 let recovered = match &options.checker {
                     Some(checker) => recover(path, checker)?,
                     None => None,
                 };
-                let connection = config(options)
-                    .and_then(|config| Connection::open_with_flags(path, config))
-                    .map_err(|error| open_error(path, &error.to_string()))?;
-                (connection, Some(path.clone()), recovered)
+                attach(&connection, path, NAME, "").map_err(|error| open_error(path, &error.to_string()))?;
+                (Some(path.clone()), recovered)
             }
         };
+        use_file(&connection).map_err(OpenError::Schema)?;
         schema::migrate(&connection).map_err(OpenError::Schema)?;
         if let Some(path) = &path {
             restrict(path);
         }
-        let reader = connection.try_clone().map_err(|error| OpenError::Schema(error.into()))?;
+        let reader = another(&connection).map_err(OpenError::Schema)?;
         Ok(Store { connection, reader: Arc::new(Reader::new(reader)), path, recovered })
     }
 
@@ -174,17 +176,45 @@ impl Store {
 }
 
 fn config(options: &Options) -> duckdb::Result<Config> {
-    Config::default()
+    // Where large queries may spill: beside the file.
+    let spill = match &options.location {
+        Location::Memory => None,
+        Location::File(path) => path.to_str().map(|path| format!("{path}.tmp")),
+    };
+    let config = match spill {
+        Some(folder) => Config::default().with("temp_directory", folder)?,
+        None => Config::default(),
+    };
+    config
         .enable_autoload_extension(false)?
         .max_memory(&format!("{}MiB", options.memory_mib.max(64)))?
         .threads(i64::from(options.threads.max(1)))?
-        // Newer than DuckDB's default, for its compression of long texts.
-        .with("storage_compatibility_version", "latest")?
         // Each checkpoint writes the changed parts of the file anew; the log is cheap.
         .with("checkpoint_threshold", "64MiB")
 }
 
-fn prepare_file(path: &Path, options: &Options) -> std::io::Result<()> {
+/// The name under which every connection knows the database.
+const NAME: &str = "heron";
+
+/// Attaches the file to a running DuckDB: starting one costs ten times as much as opening a file.
+fn attach(connection: &Connection, path: &Path, name: &str, options: &str) -> duckdb::Result<()> {
+    let text = path.to_str().ok_or_else(|| duckdb::Error::InvalidPath(path.to_owned()))?.replace('\'', "''");
+    connection.execute_batch(&format!("ATTACH '{text}' AS {name} (TYPE duckdb{options})"))
+}
+
+/// Makes the database the one that a connection's statements mean.
+fn use_file(connection: &Connection) -> Result<(), StoreError> {
+    Ok(connection.execute_batch(&format!("USE {NAME}"))?)
+}
+
+/// One more connection to the database.
+pub(super) fn another(connection: &Connection) -> Result<Connection, StoreError> {
+    let connection = connection.try_clone()?;
+    use_file(&connection)?;
+    Ok(connection)
+}
+
+fn prepare_file(path: &Path, connection: &Connection) -> std::io::Result<()> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists()) {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     }
@@ -195,12 +225,12 @@ fn prepare_file(path: &Path, options: &Options) -> std::io::Result<()> {
             restrict(path);
             Ok(())
         }
-        Err(_) => make_private_database(path, options),
+        Err(_) => make_private_database(path, connection),
     }
 }
 
 /// DuckDB refuses an empty file, so a missing one is made under a private umask-proof name and moved into place.
-fn make_private_database(path: &Path, options: &Options) -> std::io::Result<()> {
+fn make_private_database(path: &Path, connection: &Connection) -> std::io::Result<()> {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".new-{}", std::process::id()));
     let fresh = PathBuf::from(name);
@@ -208,11 +238,13 @@ fn make_private_database(path: &Path, options: &Options) -> std::io::Result<()> 
     let claimed: File = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
     drop(claimed);
     fs::remove_file(&fresh)?;
-    // The file's storage version is decided when it is made.
-    let made = config(options)
-        .and_then(|config| Connection::open_with_flags(&fresh, config))
-        .and_then(|connection| connection.execute_batch("CHECKPOINT"));
+    // The file's storage version and block size are decided when it is made: newer than DuckDB's default version, for its
+    // compression of long texts; small blocks, because each column of each table begins one of its own.
+    let made = attach(connection, &fresh, "fresh", ", STORAGE_VERSION 'latest', BLOCK_SIZE 16384")
+        .and_then(|()| connection.execute_batch("CHECKPOINT fresh; DETACH fresh"));
     if let Err(error) = made {
+        // It may not have come to be attached.
+        let _ = connection.execute_batch("DETACH DATABASE IF EXISTS fresh");
         let _ = fs::remove_file(&fresh);
         return Err(std::io::Error::other(error.to_string()));
     }

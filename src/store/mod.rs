@@ -5,11 +5,15 @@
 //! HTTP, sources or the API.
 //!
 //! The surprising fact: agents resend their whole history at each call, so a body is stored as the difference to the
-//! previous body of its conversation (`body`), and a call's messages are a list of content addresses.
+//! previous body of its conversation (`body`), and a call's messages are a list of content addresses. What is new of many
+//! calls is compressed together (`block`).
 
 mod blobs;
+mod block;
 mod body;
 mod check;
+mod columns;
+mod filter;
 mod location;
 mod prepare;
 mod reader;
@@ -21,8 +25,9 @@ mod summary;
 mod writer;
 
 pub use check::check_database;
+pub use filter::{CallFilter, Page, TurnFilter};
 pub use location::{Location, OpenError, Options, Store};
-pub use reader::{CallFilter, Page, Reader, TurnFilter};
+pub use reader::Reader;
 pub use retention::{Keep, Pruned};
 pub use summary::{
     CallDetail, CallSummary, FindingRow, HalfDetail, MessageDetail, NamedValue, ProcessBrief, ProcessRow, SessionRow,

@@ -6,44 +6,38 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::body::{Codec, Packed, Press, pack, pack_delta};
+use super::block::{BlockRow, Gatherer};
+use super::body::{Codec, pack_delta};
 use super::references::{Reference, References};
-use super::rows::{BlobRow, CallRow, MessageRow, detail_bytes};
+use super::rows::{CallRow, MessageRow, detail_bytes};
 use super::summary::{CallSummary, ProcessBrief, StoredDetail, role_name};
 use crate::turn::Placement;
 use crate::wire::{Call, Message, MessageHash, ToolOffered};
 
 /// Bodies that later ones may refer to are kept up to this size in all.
 const REFERENCE_BYTES: usize = 48 << 20;
-/// How much of an earlier answer is searched: answers repeat each other's framing, not their text.
-const RESPONSE_SEARCH: usize = 16 << 10;
 /// Addresses of messages that are known to be stored; two generations of so many.
 const KNOWN_KEYS: usize = 200_000;
 /// Sets of offered tools that are known to be stored.
 const KNOWN_TOOLS: usize = 16;
 
-/// What kind of bytes; part of each reference's key.
+/// What grows from call to call; part of each reference's key.
 #[derive(Clone, Copy, Hash)]
 enum Kind {
     Request,
-    Response,
     Chain,
-    Detail,
 }
 
-/// The rows that one call adds.
+/// The rows that one call adds; its bytes are in the block that is still open.
 pub(super) struct Prepared {
     pub call: CallRow,
-    pub blobs: Vec<BlobRow>,
     pub messages: Vec<MessageRow>,
 }
 
 impl Prepared {
     /// About how much memory the rows take.
     pub(super) fn weight(&self) -> usize {
-        self.call.weight()
-            + self.blobs.iter().map(|blob| blob.packed.data.len() + 64).sum::<usize>()
-            + self.messages.iter().map(|message| message.content.len() + 128).sum::<usize>()
+        self.call.weight() + self.messages.iter().map(|message| message.content.len() + 128).sum::<usize>()
     }
 }
 
@@ -55,8 +49,7 @@ struct Chain {
 
 /// Packs calls, one after the other.
 pub(super) struct Packer {
-    press: Press,
-    next_blob: i64,
+    gatherer: Gatherer,
     next_message: i64,
     references: References,
     chains: Vec<(u64, Chain)>,
@@ -65,11 +58,10 @@ pub(super) struct Packer {
 }
 
 impl Packer {
-    /// `next_blob` and `next_message` are the first free rows; `known` are addresses of stored messages, all of them when `all_known`.
-    pub(super) fn new(next_blob: i64, next_message: i64, known: HashSet<u128>, all_known: bool) -> Packer {
+    /// `next_block` and `next_message` are the first free rows; `known` are addresses of stored messages, all of them when `all_known`.
+    pub(super) fn new(next_block: i64, next_message: i64, known: HashSet<u128>, all_known: bool) -> Packer {
         Packer {
-            press: Press::new(),
-            next_blob,
+            gatherer: Gatherer::new(next_block),
             next_message,
             references: References::new(REFERENCE_BYTES),
             chains: Vec::new(),
@@ -91,6 +83,21 @@ impl Packer {
         self.known = KnownKeys { young: HashSet::new(), old: HashSet::new(), complete: false };
     }
 
+    /// How many bytes wait in the open block.
+    pub(super) fn open_bytes(&self) -> usize {
+        self.gatherer.open_bytes()
+    }
+
+    /// The open block, once it is full.
+    pub(super) fn close_full(&mut self) -> Option<BlockRow> {
+        self.gatherer.close_full()
+    }
+
+    /// The open block, unless it is empty.
+    pub(super) fn close(&mut self) -> Option<BlockRow> {
+        self.gatherer.close()
+    }
+
     /// The rows of a call.
     pub(super) fn prepare(
         &mut self,
@@ -99,17 +106,17 @@ impl Packer {
         process: Option<ProcessBrief>,
         image: Option<i64>,
     ) -> Prepared {
-        let mut blobs = Vec::new();
         let mut messages = Vec::new();
         let keys = conversation_keys(call);
-        let request = self.pack_body(&call.request.body, Kind::Request, &keys, usize::MAX, &mut blobs);
-        let response = self.pack_body(&call.response.body, Kind::Response, &keys, RESPONSE_SEARCH, &mut blobs);
-        let chain_keys = self.chain(call, &keys, &mut messages);
-        let chain_bytes = Bytes::from(chain_keys.iter().flat_map(|key| key.to_le_bytes()).collect::<Vec<u8>>());
-        let chain = self.pack_body(&chain_bytes, Kind::Chain, &keys, usize::MAX, &mut blobs);
-        let detail = Bytes::from(detail_bytes(&StoredDetail::of(call)));
-        let detail = self.pack_body(&detail, Kind::Detail, &keys, usize::MAX, &mut blobs);
-        let tools = self.pack_tools(&call.tools_offered, &mut blobs);
+        let request = self.add_grown(&call.request.body, Kind::Request, &keys);
+        let response = self.add(&call.response.body);
+        let mut chain_bytes = Vec::with_capacity(call.messages.len() * 16);
+        for key in self.chain(call, &keys, &mut messages) {
+            chain_bytes.extend_from_slice(&key.to_le_bytes());
+        }
+        let chain = self.add_grown(&Bytes::from(chain_bytes), Kind::Chain, &keys);
+        let detail = self.add(&detail_bytes(&StoredDetail::of(call)));
+        let tools = self.add_tools(&call.tools_offered);
         let call = CallRow {
             summary: CallSummary::of(call, place, process),
             started: call.times.request_first,
@@ -123,38 +130,30 @@ impl Packer {
             tools,
             detail,
         };
-        Prepared { call, blobs, messages }
+        Prepared { call, messages }
     }
 
-    fn pack_body(
-        &mut self,
-        bytes: &Bytes,
-        kind: Kind,
-        keys: &[u64],
-        search: usize,
-        blobs: &mut Vec<BlobRow>,
-    ) -> Option<i64> {
+    /// Adds bytes that are like nothing before; their number, unless there are none.
+    pub(super) fn add(&mut self, data: &[u8]) -> Option<i64> {
+        (!data.is_empty()).then(|| self.gatherer.add(Codec::Raw, data, data.len(), None))
+    }
+
+    /// Adds bytes that are likely to begin as earlier ones of their conversation do.
+    fn add_grown(&mut self, bytes: &Bytes, kind: Kind, keys: &[u64]) -> Option<i64> {
         if bytes.is_empty() {
             return None;
         }
         let keys: Vec<u64> = keys.iter().map(|key| hash_of(&(*key, kind))).collect();
         let base = self.references.find(&keys);
-        let packed = match &base {
-            Some(base) => pack_delta(&mut self.press, bytes, &base.bytes, search),
-            None => pack(&mut self.press, bytes),
+        let difference = base.as_ref().and_then(|base| pack_delta(bytes, &base.bytes));
+        let (id, depth) = match (&difference, &base) {
+            (Some(data), Some(base)) => {
+                (self.gatherer.add(Codec::Delta, data, bytes.len(), Some(base.piece)), base.depth + 1)
+            }
+            _ => (self.gatherer.add(Codec::Raw, bytes, bytes.len(), None), 0),
         };
-        let base = base.filter(|_| packed.codec == Codec::Delta);
-        let id = self.push_blob(packed, base.as_ref().map(|base| base.blob), bytes.len(), blobs);
-        let depth = base.map_or(0, |base| base.depth + 1);
-        self.references.remember(&keys, Reference { blob: id, depth, bytes: bytes.clone() });
+        self.references.remember(&keys, Reference { piece: id, depth, bytes: bytes.clone() });
         Some(id)
-    }
-
-    fn push_blob(&mut self, packed: Packed, base: Option<i64>, size: usize, blobs: &mut Vec<BlobRow>) -> i64 {
-        let id = self.next_blob;
-        self.next_blob += 1;
-        blobs.push(BlobRow { id, base, size: size as u64, packed });
-        id
     }
 
     /// The addresses of the call's messages; those not stored yet become rows.
@@ -186,16 +185,14 @@ impl Packer {
         addresses
     }
 
-    fn pack_tools(&mut self, tools: &Arc<[ToolOffered]>, blobs: &mut Vec<BlobRow>) -> Option<i64> {
+    fn add_tools(&mut self, tools: &Arc<[ToolOffered]>) -> Option<i64> {
         if tools.is_empty() {
             return None;
         }
-        if let Some((_, blob)) = self.tools.iter().find(|(known, _)| Arc::ptr_eq(known, tools) || known == tools) {
-            return Some(*blob);
+        if let Some((_, piece)) = self.tools.iter().find(|(known, _)| Arc::ptr_eq(known, tools) || known == tools) {
+            return Some(*piece);
         }
-        let bytes = serde_json::to_vec(&**tools).unwrap_or_default();
-        let packed = pack(&mut self.press, &bytes);
-        let id = self.push_blob(packed, None, bytes.len(), blobs);
+        let id = self.add(&serde_json::to_vec(&**tools).unwrap_or_default())?;
         if self.tools.len() >= KNOWN_TOOLS {
             self.tools.remove(0);
         }

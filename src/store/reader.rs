@@ -8,56 +8,23 @@ use duckdb::{Connection, Row, params, params_from_iter};
 use serde_json::Value;
 
 use super::StoreError;
-use super::blobs;
+use super::blobs::{Pieces, chain_keys};
+use super::columns::{
+    CALL_COLUMNS, FINDING_COLUMNS, IN_RANGE, METRIC_COLUMNS, PROCESS_COLUMNS, TURN_COLUMNS, USAGE_SUMS, call_summary,
+    finding_row, metric_row, process_row, session_row, turn_summary,
+};
+use super::filter::{CallFilter, Clause, Page, TurnFilter, text};
+use super::location::another;
 use super::rows::{hugeint, signed};
 use super::summary::{
-    AgentBrief, CallDetail, CallSummary, ErrorBrief, FindingRow, MessageDetail, ProcessBrief, ProcessRow, SessionRow,
-    StoredDetail, TimeBrief, TurnDetail, TurnSummary,
+    CallDetail, CallSummary, FindingRow, MessageDetail, ProcessRow, SessionRow, StoredDetail, TurnDetail, TurnSummary,
 };
 use crate::event::Nanos;
-use crate::wire::Usage;
 
 type Read<T> = Result<T, StoreError>;
 
 /// The largest page.
 const LIMIT_MAX: usize = 2_000;
-
-/// Which part of a list: newest first, below a position.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Page {
-    /// How many rows; at most 2,000.
-    pub limit: usize,
-    /// Only rows that are older than this one: its start in nanoseconds and its id.
-    pub before: Option<(u64, String)>,
-}
-
-/// Which calls.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-#[allow(missing_docs)]
-pub struct CallFilter {
-    pub model: Option<String>,
-    pub wire_api: Option<String>,
-    pub provider: Option<String>,
-    pub status: Option<u16>,
-    /// Only calls with (or without) an error.
-    pub error: Option<bool>,
-    pub auxiliary: Option<bool>,
-    pub turn: Option<String>,
-    pub session: Option<String>,
-    pub pid: Option<u32>,
-    /// Text in the prompt, the answer, the model, the process, or a message that the call was the first to send.
-    pub text: Option<String>,
-}
-
-/// Which turns.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-#[allow(missing_docs)]
-pub struct TurnFilter {
-    pub session: Option<String>,
-    pub agent: Option<String>,
-    pub status: Option<String>,
-    pub text: Option<String>,
-}
 
 /// Reads the database. Each thread that reads has a connection of its own; all see what is committed.
 pub struct Reader {
@@ -74,7 +41,7 @@ impl Reader {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let connection = match idle {
             Some(connection) => connection,
-            None => self.base.lock().unwrap_or_else(PoisonError::into_inner).try_clone()?,
+            None => another(&self.base.lock().unwrap_or_else(PoisonError::into_inner))?,
         };
         let outcome = read(&connection);
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
@@ -138,16 +105,17 @@ impl Reader {
             let query = "SELECT chain_blob, tools_blob, detail_blob FROM calls WHERE id = ?";
             let (chain, tools, detail): (Option<i64>, Option<i64>, Option<i64>) =
                 connection.query_row(query, params![id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+            let mut pieces = Pieces::new(connection);
             let stored: StoredDetail = match detail {
-                Some(detail) => parse(&blobs::load(connection, detail)?)?,
+                Some(detail) => parse(&pieces.load(detail)?)?,
                 None => StoredDetail::default(),
             };
             let tools = match tools {
-                Some(tools) => parse(&blobs::load(connection, tools)?)?,
+                Some(tools) => parse(&pieces.load(tools)?)?,
                 None => Value::Array(Vec::new()),
             };
             let conversation_messages = match chain {
-                Some(chain) => messages(connection, &blobs::chain_keys(&blobs::load(connection, chain)?))?,
+                Some(chain) => messages(connection, &chain_keys(&pieces.load(chain)?))?,
                 None => Vec::new(),
             };
             Ok(Some(CallDetail { summary, stored, conversation_messages, tools }))
@@ -166,7 +134,7 @@ impl Reader {
             match found.first() {
                 None => Ok(None),
                 Some(None) => Ok(Some(Vec::new())),
-                Some(Some(blob)) => blobs::load(connection, *blob).map(Some),
+                Some(Some(piece)) => Pieces::new(connection).load(*piece).map(Some),
             }
         })
     }
@@ -213,13 +181,15 @@ impl Reader {
         let query = format!("{TURN_COLUMNS} WHERE turns.id = ?");
         let found = self.with(|connection| {
             let turn = rows(connection, &query, vec![text(id)], turn_summary)?.into_iter().next();
-            let steps = rows(connection, "SELECT steps FROM turns WHERE id = ?", vec![text(id)], |row| row.get(0))?;
-            let steps: Option<Vec<u8>> = steps.into_iter().next();
-            Ok(turn.zip(steps))
+            let steps =
+                rows(connection, "SELECT steps_blob FROM turns WHERE id = ?", vec![text(id)], |row| row.get(0))?;
+            let steps = match steps.into_iter().next().flatten() {
+                Some(piece) => Pieces::new(connection).load(piece)?,
+                None => b"[]".to_vec(),
+            };
+            Ok(turn.map(|turn| (turn, steps)))
         })?;
         let Some((turn, steps)) = found else { return Ok(None) };
-        let steps = zstd::stream::decode_all(steps.as_slice())
-            .map_err(|error| StoreError::new(format!("the steps of turn {id} are damaged: {error}")))?;
         let calls = self.calls_by_id(&turn.call_ids)?;
         let findings = self.findings_of_turn(id)?;
         let sub_turns = self.sub_turns(id)?;
@@ -336,78 +306,6 @@ impl Reader {
     }
 }
 
-/// A `WHERE` clause in the making.
-#[derive(Default)]
-struct Clause {
-    parts: Vec<String>,
-    values: Vec<Sql>,
-}
-
-impl Clause {
-    fn add(&mut self, part: &str, value: Sql) {
-        self.parts.push(part.to_owned());
-        self.values.push(value);
-    }
-
-    fn equals(&mut self, column: &str, value: Option<&str>) {
-        if let Some(value) = value {
-            self.add(&format!("{column} = ?"), text(value));
-        }
-    }
-
-    fn page(&mut self, page: &Page, time: &str, id: &str) {
-        if let Some((before, before_id)) = &page.before {
-            self.parts.push(format!("({time} < ? OR ({time} = ? AND {id} < ?))"));
-            let before = Sql::BigInt(signed(*before));
-            self.values.extend([before.clone(), before, text(before_id)]);
-        }
-    }
-
-    fn text(&self) -> String {
-        if self.parts.is_empty() { String::new() } else { format!("WHERE {}", self.parts.join(" AND ")) }
-    }
-}
-
-impl CallFilter {
-    fn add_to(&self, clause: &mut Clause) {
-        if let Some(model) = &self.model {
-            clause.parts.push("(calls.request_model = ? OR calls.response_model = ?)".to_owned());
-            clause.values.extend([text(model), text(model)]);
-        }
-        clause.equals("calls.wire_api", self.wire_api.as_deref());
-        clause.equals("calls.provider", self.provider.as_deref());
-        clause.equals("calls.turn_id", self.turn.as_deref());
-        clause.equals("calls.session_id", self.session.as_deref());
-        if let Some(status) = self.status {
-            clause.add("calls.status = ?", Sql::Int(i32::from(status)));
-        }
-        if let Some(pid) = self.pid {
-            clause.add("calls.pid = ?", Sql::BigInt(i64::from(pid)));
-        }
-        if let Some(auxiliary) = self.auxiliary {
-            clause.add("calls.auxiliary = ?", Sql::Boolean(auxiliary));
-        }
-        match self.error {
-            Some(true) => clause.parts.push("calls.error_kind IS NOT NULL".to_owned()),
-            Some(false) => clause.parts.push("calls.error_kind IS NULL".to_owned()),
-            None => {}
-        }
-        if let Some(words) = &self.text {
-            clause.parts.push(
-                "(contains(lower(concat_ws(' ', calls.prompt, calls.preview, calls.request_model, calls.response_model, \
-                 calls.wire_api, calls.error_kind, calls.error_message, images.exe, images.cmdline)), lower(?)) \
-                 OR calls.id IN (SELECT first_call FROM messages WHERE contains(lower(content), lower(?))))"
-                    .to_owned(),
-            );
-            clause.values.extend([text(words), text(words)]);
-        }
-    }
-}
-
-fn text(value: &str) -> Sql {
-    Sql::Text(value.to_owned())
-}
-
 fn rows<T>(
     connection: &Connection,
     query: &str,
@@ -459,227 +357,4 @@ fn messages(connection: &Connection, keys: &[u128]) -> Read<Vec<MessageDetail>> 
     }
     let message = |key: &u128| found.get(&hugeint(*key)).and_then(|id| texts.get(id)).cloned();
     Ok(keys.iter().filter_map(message).collect())
-}
-
-const CALL_COLUMNS: &str = "SELECT calls.id, calls.turn_id, calls.session_id, calls.auxiliary, calls.started_ns, \
-    calls.ttft_ns, calls.duration_ns, calls.wire_api, calls.provider, calls.server_kind, calls.operation, \
-    calls.request_model, calls.response_model, calls.stream, calls.status, calls.error_kind, calls.error_message, \
-    calls.finish_reason, calls.input_uncached, calls.cache_read, calls.cache_write_5m, calls.cache_write_1h, \
-    calls.output_text, calls.output_reasoning, calls.input_total, calls.output_total, calls.tool_calls, \
-    calls.tools_offered, calls.messages, calls.request_bytes, calls.response_bytes, calls.flaws, calls.pid, \
-    calls.client, calls.server, calls.prompt, calls.preview, images.exe, images.comm, images.cmdline, calls.hop_of \
-    FROM calls LEFT JOIN images ON images.image = calls.image";
-
-const TURN_COLUMNS: &str = "SELECT turns.id, turns.session_id, turns.parent_turn_id, turns.agent_kind, \
-    turns.agent_version, turns.agent_recognised_by, turns.status, turns.prompt, turns.answer, turns.call_ids, \
-    turns.tool_calls, turns.models, turns.errors, turns.input_uncached, turns.cache_read, turns.cache_write_5m, \
-    turns.cache_write_1h, turns.output_text, turns.output_reasoning, turns.input_total, turns.output_total, \
-    turns.started_ns, turns.ended_ns, turns.model_ns, turns.tool_ns, turns.user_ns, turns.idle_ns, turns.pid, \
-    images.exe, images.comm, images.cmdline \
-    FROM turns LEFT JOIN images ON images.image = turns.image";
-
-const USAGE_SUMS: &str = "CAST(sum(input_uncached) AS BIGINT), CAST(sum(cache_read) AS BIGINT), \
-    CAST(sum(cache_write_5m) AS BIGINT), CAST(sum(cache_write_1h) AS BIGINT), CAST(sum(output_text) AS BIGINT), \
-    CAST(sum(output_reasoning) AS BIGINT), CAST(sum(input_total) AS BIGINT), CAST(sum(output_total) AS BIGINT)";
-
-const FINDING_COLUMNS: &str = "SELECT kind, severity, sentence, turn_id, session_id, call_ids, at_ns FROM findings";
-
-const PROCESS_COLUMNS: &str = "SELECT last.pid, last.parent_pid, last.exe, last.comm, last.cmdline, last.cwd, last.uid, \
-    last.container, agents.agent, coalesce(counts.calls, 0), last.started, ends.at_ns, ends.status \
-    FROM (SELECT pid, process_start, arg_max(parent_pid, image) AS parent_pid, arg_max(exe, image) AS exe, \
-            arg_max(comm, image) AS comm, arg_max(cmdline, image) AS cmdline, arg_max(cwd, image) AS cwd, \
-            arg_max(uid, image) AS uid, arg_max(container, image) AS container, min(at_ns) AS started \
-          FROM images GROUP BY pid, process_start) AS last \
-    LEFT JOIN (SELECT pid, process_start, count(*) AS calls FROM calls GROUP BY ALL) AS counts USING (pid, process_start) \
-    LEFT JOIN (SELECT pid, process_start, arg_max(agent_kind, started_ns) AS agent FROM turns GROUP BY pid, process_start) \
-        AS agents USING (pid, process_start) \
-    LEFT JOIN (SELECT pid, process_start, max(at_ns) AS at_ns, arg_max(status, at_ns) AS status FROM exits \
-        GROUP BY pid, process_start) AS ends USING (pid, process_start)";
-
-const IN_RANGE: &str = "started_ns >= ? AND started_ns <= ? AND NOT auxiliary";
-
-const METRIC_COLUMNS: &str = "count(*), count(error_kind), CAST(sum(input_uncached) AS BIGINT), \
-    CAST(sum(cache_read) AS BIGINT), CAST(sum(cache_write_5m) AS BIGINT), CAST(sum(cache_write_1h) AS BIGINT), \
-    CAST(sum(output_text) AS BIGINT), CAST(sum(output_reasoning) AS BIGINT), CAST(sum(input_total) AS BIGINT), \
-    CAST(sum(output_total) AS BIGINT), quantile_cont(ttft_ns, 0.5), quantile_cont(ttft_ns, 0.9), \
-    quantile_cont(ttft_ns, 0.99), quantile_cont(duration_ns, 0.5), quantile_cont(duration_ns, 0.9), \
-    quantile_cont(duration_ns, 0.99)";
-
-fn usage_at(row: &Row<'_>, from: usize) -> duckdb::Result<Usage> {
-    let tokens = |at: usize| -> duckdb::Result<Option<u64>> {
-        Ok(row.get::<_, Option<i64>>(from + at)?.map(|tokens| u64::try_from(tokens).unwrap_or(0)))
-    };
-    Ok(Usage {
-        input_uncached: tokens(0)?,
-        cache_read: tokens(1)?,
-        cache_write_5m: tokens(2)?,
-        cache_write_1h: tokens(3)?,
-        output_text: tokens(4)?,
-        output_reasoning: tokens(5)?,
-        input_total: tokens(6)?,
-        output_total: tokens(7)?,
-    })
-}
-
-fn process_at(row: &Row<'_>, pid: usize, image: usize) -> duckdb::Result<Option<ProcessBrief>> {
-    let Some(pid) = row.get::<_, Option<i64>>(pid)? else { return Ok(None) };
-    Ok(Some(ProcessBrief {
-        pid: u32::try_from(pid).unwrap_or(0),
-        exe: row.get::<_, Option<String>>(image)?.unwrap_or_default(),
-        comm: row.get::<_, Option<String>>(image + 1)?.unwrap_or_default(),
-        cmdline: list(row.get(image + 2)?),
-    }))
-}
-
-/// A JSON list in a column; empty when the column is.
-fn list(json: Option<String>) -> Vec<String> {
-    json.and_then(|json| serde_json::from_str(&json).ok()).unwrap_or_default()
-}
-
-fn count(number: i64) -> u64 {
-    u64::try_from(number).unwrap_or(0)
-}
-
-fn at(row: &Row<'_>, column: usize) -> duckdb::Result<Nanos> {
-    Ok(Nanos(count(row.get(column)?)))
-}
-
-fn millis(row: &Row<'_>, column: usize) -> duckdb::Result<Option<f64>> {
-    Ok(row.get::<_, Option<i64>>(column)?.map(|nanos| Nanos(count(nanos)).as_millis_f64()))
-}
-
-fn call_summary(row: &Row<'_>) -> duckdb::Result<CallSummary> {
-    let error_kind: Option<String> = row.get(15)?;
-    let error_message: Option<String> = row.get(16)?;
-    let tool_calls: String = row.get(26)?;
-    let flaws: String = row.get(31)?;
-    Ok(CallSummary {
-        id: row.get(0)?,
-        turn_id: row.get(1)?,
-        session_id: row.get(2)?,
-        auxiliary: row.get(3)?,
-        started_at: at(row, 4)?.rfc3339(),
-        ttft_ms: millis(row, 5)?,
-        duration_ms: millis(row, 6)?,
-        wire_api: row.get(7)?,
-        provider: row.get(8)?,
-        server_kind: row.get(9)?,
-        operation: row.get(10)?,
-        request_model: row.get(11)?,
-        response_model: row.get(12)?,
-        stream: row.get(13)?,
-        status: row.get::<_, Option<i32>>(14)?.and_then(|status| u16::try_from(status).ok()),
-        error: error_kind.map(|kind| ErrorBrief { kind, message: error_message.unwrap_or_default() }),
-        finish_reason: row.get(17)?,
-        usage: usage_at(row, 18)?,
-        tool_calls: serde_json::from_str(&tool_calls).unwrap_or_default(),
-        tools_offered: count(row.get(27)?),
-        messages: count(row.get(28)?),
-        request_bytes: count(row.get(29)?),
-        response_bytes: count(row.get(30)?),
-        flaws: flaws.split(',').filter(|flaw| !flaw.is_empty()).map(str::to_owned).collect(),
-        process: process_at(row, 32, 37)?,
-        client: row.get(33)?,
-        server: row.get(34)?,
-        prompt: row.get(35)?,
-        preview: row.get(36)?,
-        state: "done".to_owned(),
-        hop_of: row.get(40)?,
-    })
-}
-
-fn turn_summary(row: &Row<'_>) -> duckdb::Result<TurnSummary> {
-    let models: String = row.get(11)?;
-    let started = at(row, 21)?;
-    let ended = row.get::<_, Option<i64>>(22)?.map(|ended| Nanos(count(ended)));
-    let span = |column: usize| -> duckdb::Result<f64> { Ok(at(row, column)?.as_millis_f64()) };
-    Ok(TurnSummary {
-        id: row.get(0)?,
-        session_id: row.get(1)?,
-        parent_turn_id: row.get(2)?,
-        agent: AgentBrief { kind: row.get(3)?, version: row.get(4)?, recognised_by: row.get(5)? },
-        status: row.get(6)?,
-        prompt: row.get(7)?,
-        answer: row.get(8)?,
-        call_ids: list(row.get(9)?),
-        tool_calls: count(row.get(10)?),
-        models: model_names(&models),
-        errors: count(row.get(12)?),
-        usage: usage_at(row, 13)?,
-        started_at: started.rfc3339(),
-        duration_ms: ended.map(|ended| ended.since(started).as_millis_f64()),
-        time: TimeBrief { model_ms: span(23)?, tool_ms: span(24)?, user_ms: span(25)?, idle_ms: span(26)? },
-        process: process_at(row, 27, 28)?,
-    })
-}
-
-/// The names in one or more lines of `{"model": calls}`.
-fn model_names(lines: &str) -> Vec<String> {
-    let names = lines.lines().filter_map(|line| serde_json::from_str::<serde_json::Map<String, Value>>(line).ok());
-    let names: std::collections::BTreeSet<String> =
-        names.flat_map(|models| models.into_iter().map(|(name, _)| name)).collect();
-    names.into_iter().collect()
-}
-
-fn session_row(row: &Row<'_>) -> duckdb::Result<SessionRow> {
-    Ok(SessionRow {
-        id: row.get(0)?,
-        agent: AgentBrief { kind: row.get(1)?, version: row.get(2)?, recognised_by: row.get(3)? },
-        first_at: at(row, 4)?.rfc3339(),
-        last_at: at(row, 5)?.rfc3339(),
-        turns: count(row.get(6)?),
-        calls: count(row.get(7)?),
-        errors: count(row.get(8)?),
-        usage: usage_at(row, 9)?,
-        models: model_names(&row.get::<_, Option<String>>(17)?.unwrap_or_default()),
-        prompt: row.get::<_, Option<String>>(18)?.unwrap_or_default().chars().take(240).collect(),
-    })
-}
-
-fn finding_row(row: &Row<'_>) -> duckdb::Result<FindingRow> {
-    Ok(FindingRow {
-        kind: row.get(0)?,
-        severity: row.get(1)?,
-        sentence: row.get(2)?,
-        turn_id: row.get(3)?,
-        session_id: row.get(4)?,
-        call_ids: list(row.get(5)?),
-        at: at(row, 6)?.rfc3339(),
-    })
-}
-
-fn process_row(row: &Row<'_>) -> duckdb::Result<ProcessRow> {
-    let number = |value: i64| u32::try_from(value).unwrap_or(0);
-    Ok(ProcessRow {
-        pid: number(row.get(0)?),
-        parent: row.get::<_, Option<i64>>(1)?.map(number),
-        exe: row.get(2)?,
-        comm: row.get(3)?,
-        cmdline: list(row.get(4)?),
-        cwd: row.get(5)?,
-        uid: number(row.get(6)?),
-        container: row.get(7)?,
-        agent: row.get(8)?,
-        calls: count(row.get(9)?),
-        started_at: at(row, 10)?.rfc3339(),
-        ended_at: row.get::<_, Option<i64>>(11)?.map(|at| Nanos(count(at)).rfc3339()),
-        exit_status: row.get(12)?,
-    })
-}
-
-/// One line of aggregates and its group's name.
-fn metric_row(row: &Row<'_>) -> duckdb::Result<(Option<String>, serde_json::Map<String, Value>)> {
-    let percentiles = |from: usize| -> duckdb::Result<Value> {
-        let at = |column: usize| -> duckdb::Result<Option<f64>> {
-            Ok(row.get::<_, Option<f64>>(column)?.map(|nanos| nanos / 1e6))
-        };
-        Ok(serde_json::json!({"p50": at(from)?, "p90": at(from + 1)?, "p99": at(from + 2)?}))
-    };
-    let mut line = serde_json::Map::new();
-    line.insert("calls".to_owned(), count(row.get(0)?).into());
-    line.insert("errors".to_owned(), count(row.get(1)?).into());
-    line.insert("usage".to_owned(), serde_json::to_value(usage_at(row, 2)?).unwrap_or_default());
-    line.insert("ttft_ms".to_owned(), percentiles(10)?);
-    line.insert("duration_ms".to_owned(), percentiles(13)?);
-    Ok((row.get(16)?, line))
 }

@@ -15,8 +15,8 @@ pub(super) const KEYFRAME_EVERY: u32 = 64;
 /// Bytes that later bytes may be the difference to.
 #[derive(Debug)]
 pub(super) struct Reference {
-    /// Its row.
-    pub blob: i64,
+    /// Its number.
+    pub piece: i64,
     /// How many differences lie between it and a body stored whole.
     pub depth: u32,
     /// The bytes.
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     fn reference(blob: i64, len: usize) -> Reference {
-        Reference { blob, depth: 0, bytes: Bytes::from(vec![0; len]) }
+        Reference { piece: blob, depth: 0, bytes: Bytes::from(vec![0; len]) }
     }
 
     #[test]
@@ -92,8 +92,8 @@ mod tests {
         let mut memory = References::new(1_000);
         memory.remember(&[1, 10], reference(1, 10));
         memory.remember(&[2, 10], reference(2, 10));
-        assert_eq!(memory.find(&[1, 10]).unwrap().blob, 1);
-        assert_eq!(memory.find(&[3, 10]).unwrap().blob, 2);
+        assert_eq!(memory.find(&[1, 10]).unwrap().piece, 1);
+        assert_eq!(memory.find(&[3, 10]).unwrap().piece, 2);
         assert!(memory.find(&[3, 30]).is_none());
     }
 
@@ -105,7 +105,7 @@ mod tests {
             assert!(memory.held_bytes <= 1_000);
         }
         assert!(memory.find(&[0]).is_none());
-        assert_eq!(memory.find(&[99]).unwrap().blob, 99);
+        assert_eq!(memory.find(&[99]).unwrap().piece, 99);
         for blob in 0..100_000 {
             memory.remember(&[7], reference(blob, 1));
         }

@@ -6,7 +6,8 @@ use std::path::Path;
 use duckdb::{Connection, params};
 
 use super::StoreError;
-use super::blobs;
+use super::blobs::{Pieces, chain_keys};
+use super::block::{entries, piece_number};
 use super::rows::{append_all, hugeint, signed};
 use crate::event::Nanos;
 
@@ -83,14 +84,9 @@ fn delete_before(connection: &Connection, before: i64) -> Result<Pruned, StoreEr
         params![before],
     )?;
     connection.execute("DELETE FROM findings WHERE at_ns < ?", params![before])?;
-    // Bytes that a kept call needs, directly or as the base of a difference, stay.
+    delete_unused_blocks(connection)?;
     connection.execute_batch(
-        "DELETE FROM blobs WHERE id NOT IN (
-            WITH RECURSIVE needed(id) AS (
-                SELECT unnest([request_blob, response_blob, chain_blob, tools_blob, detail_blob]) FROM calls
-                UNION SELECT base FROM blobs JOIN needed USING (id) WHERE base IS NOT NULL
-            ) SELECT id FROM needed WHERE id IS NOT NULL);
-         DELETE FROM images WHERE image NOT IN (
+        "DELETE FROM images WHERE image NOT IN (
             SELECT image FROM calls WHERE image IS NOT NULL UNION SELECT image FROM turns WHERE image IS NOT NULL)
             AND at_ns < (SELECT coalesce(min(started_ns), 0) FROM calls);",
     )?;
@@ -98,6 +94,39 @@ fn delete_before(connection: &Connection, before: i64) -> Result<Pruned, StoreEr
         delete_unused_messages(connection)?;
     }
     Ok(Pruned { calls: calls as u64, turns: turns as u64 })
+}
+
+/// Deletes blocks of which no kept call or turn needs a piece, directly or as the base of a difference. A base is older
+/// than what refers to it, so one walk from the newest block to the oldest finds all.
+fn delete_unused_blocks(connection: &Connection) -> Result<(), StoreError> {
+    let mut needed: HashSet<i64> = connection
+        .prepare(
+            "SELECT unnest([request_blob, response_blob, chain_blob, tools_blob, detail_blob]) AS id FROM calls
+             UNION ALL SELECT steps_blob FROM turns",
+        )?
+        .query_map([], |row| row.get::<_, Option<i64>>(0))?
+        .filter_map(Result::transpose)
+        .collect::<duckdb::Result<_>>()?;
+    let mut unused: Vec<i64> = Vec::new();
+    let mut statement = connection.prepare("SELECT id, pieces FROM blocks ORDER BY id DESC")?;
+    let mut blocks = statement.query([])?;
+    while let Some(row) = blocks.next()? {
+        let (id, pieces): (i64, String) = (row.get(0)?, row.get(1)?);
+        let mut is_needed = false;
+        for (index, entry) in entries(&pieces).enumerate() {
+            if needed.remove(&piece_number(id, index)) {
+                is_needed = true;
+                needed.extend(entry.and_then(|entry| entry.base));
+            }
+        }
+        if !is_needed {
+            unused.push(id);
+        }
+    }
+    connection.execute_batch("CREATE OR REPLACE TEMP TABLE unused (id BIGINT)")?;
+    append_all(connection, "unused", &unused, |appender, id| appender.append_row([*id]))?;
+    connection.execute_batch("DELETE FROM blocks WHERE id IN (SELECT id FROM unused); DROP TABLE unused")?;
+    Ok(())
 }
 
 /// Deletes messages that no kept call has in its conversation.
@@ -109,10 +138,11 @@ fn delete_unused_messages(connection: &Connection) -> Result<(), StoreError> {
     let mut kept: HashSet<u128> = HashSet::new();
     // A chain's base is an earlier chain, mostly a recent one.
     let mut recent: VecDeque<(i64, Vec<u8>)> = VecDeque::new();
+    let mut pieces = Pieces::new(connection);
     for chain in chains {
         let known = |id: i64| recent.iter().find(|(known, _)| *known == id).map(|(_, bytes)| bytes.as_slice());
-        let bytes = blobs::load_with(connection, chain, known)?;
-        kept.extend(blobs::chain_keys(&bytes));
+        let bytes = pieces.load_with(chain, known)?;
+        kept.extend(chain_keys(&bytes));
         recent.push_front((chain, bytes));
         recent.truncate(RECENT_CHAINS);
     }

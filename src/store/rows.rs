@@ -2,7 +2,7 @@
 
 use duckdb::{Appender, Connection, params};
 
-use super::body::Packed;
+use super::block::BlockRow;
 use super::summary::{CallSummary, StoredDetail, TurnSummary};
 use crate::event::{Nanos, ProcId};
 use crate::wire::Usage;
@@ -20,14 +20,6 @@ pub(super) struct CallRow {
     pub chain: Option<i64>,
     pub tools: Option<i64>,
     pub detail: Option<i64>,
-}
-
-/// Packed bytes' row.
-pub(super) struct BlobRow {
-    pub id: i64,
-    pub base: Option<i64>,
-    pub size: u64,
-    pub packed: Packed,
 }
 
 /// A message's row.
@@ -49,7 +41,7 @@ pub(super) struct TurnRow {
     pub times: [Nanos; 4],
     pub process: Option<ProcId>,
     pub image: Option<i64>,
-    pub steps: Vec<u8>,
+    pub steps: Option<i64>,
 }
 
 /// A finding's row.
@@ -181,8 +173,8 @@ pub(super) fn call(appender: &mut Appender<'_>, row: &CallRow) -> duckdb::Result
     ])
 }
 
-pub(super) fn blob(appender: &mut Appender<'_>, row: &BlobRow) -> duckdb::Result<()> {
-    appender.append_row(params![row.id, row.base, row.packed.codec as i32, signed(row.size), row.packed.data])
+pub(super) fn block(appender: &mut Appender<'_>, row: &BlockRow) -> duckdb::Result<()> {
+    appender.append_row(params![row.id, row.codec as i32, signed(row.size), row.pieces, row.data])
 }
 
 pub(super) fn message(appender: &mut Appender<'_>, row: &MessageRow) -> duckdb::Result<()> {

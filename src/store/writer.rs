@@ -11,8 +11,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use duckdb::{Connection, params};
 
+use super::block::BlockRow;
 use super::prepare::Packer;
-use super::rows::{self, BlobRow, CallRow, ExitRow, FindingEntry, ImageRow, MessageRow, TurnRow, append_all};
+use super::rows::{self, CallRow, ExitRow, FindingEntry, ImageRow, MessageRow, TurnRow, append_all};
 use super::summary::{FindingRow, ProcessBrief, TurnSummary, step_json};
 use super::{Keep, Pruned, StoreError, retention};
 use crate::event::{Nanos, ProcId, ProcessChange, ProcessEvent, ProcessInfo};
@@ -104,14 +105,20 @@ impl WriterStatus {
 struct Batch {
     calls: Vec<CallRow>,
     at: HashMap<CallId, usize>,
-    blobs: Vec<BlobRow>,
+    blocks: Vec<BlockRow>,
     messages: Vec<MessageRow>,
-    turns: HashMap<TurnId, Arc<Turn>>,
+    turns: HashMap<TurnId, WaitingTurn>,
     findings: Vec<FindingEntry>,
     images: Vec<ImageRow>,
     exits: Vec<ExitRow>,
     moved: Vec<Placement>,
     weight: usize,
+}
+
+/// A turn, and the piece that its steps are once they are packed.
+struct WaitingTurn {
+    turn: Arc<Turn>,
+    steps: Option<i64>,
 }
 
 impl Batch {
@@ -154,7 +161,7 @@ impl Writer {
             let query = format!("SELECT coalesce(max({column}), 0) + 1 FROM {table}");
             Ok(connection.query_row(&query, [], |row| row.get(0))?)
         };
-        let (next_blob, next_message) = (next("blobs", "id")?, next("messages", "id")?);
+        let (next_block, next_message) = (next("blocks", "id")?, next("messages", "id")?);
         let next_image = next("images", "image")?;
         let messages: i64 = connection.query_row("SELECT count(*) FROM messages", [], |row| row.get(0))?;
         let all_known = messages <= READ_KEYS;
@@ -169,7 +176,7 @@ impl Writer {
         Ok(Writer {
             connection,
             path,
-            packer: Packer::new(next_blob, next_message, known, all_known),
+            packer: Packer::new(next_block, next_message, known, all_known),
             waiting: VecDeque::new(),
             early: HashMap::new(),
             images: HashMap::new(),
@@ -197,14 +204,14 @@ impl Writer {
             Item::Call(call) => self.call(call),
             Item::Placement(placement) => self.place(placement),
             Item::Turn(turn) => {
-                self.batch.turns.insert(turn.id, turn);
+                self.batch.turns.insert(turn.id, WaitingTurn { turn, steps: None });
             }
             Item::Finding(finding) => {
                 self.batch.findings.push(FindingEntry { row: FindingRow::of(&finding), at: finding.at });
             }
         }
         // A batch that could not be written is not tried again at each item, only at each flush.
-        let full = self.batch.calls.len() >= BATCH_CALLS || self.batch.weight >= BATCH_BYTES;
+        let full = self.batch.calls.len() >= BATCH_CALLS || self.weight() >= BATCH_BYTES;
         if full && self.status.trouble().is_none() { self.write(false) } else { Ok(()) }
     }
 
@@ -314,8 +321,13 @@ impl Writer {
         }
     }
 
+    /// About how much memory what is not written takes.
+    fn weight(&self) -> usize {
+        self.batch.weight + self.packer.open_bytes()
+    }
+
     fn prepare(&mut self, call: &Call, place: Option<&Placement>) {
-        if self.batch.weight > HELD_BYTES {
+        if self.weight() > HELD_BYTES {
             // The disk has been full for long: what is held stays, what is new is given up.
             self.status.dropped_calls.fetch_add(1, Ordering::Relaxed);
             return;
@@ -327,12 +339,20 @@ impl Writer {
         self.batch.weight += prepared.weight();
         self.batch.at.insert(call.id, self.batch.calls.len());
         self.batch.calls.push(prepared.call);
-        let packed: usize = prepared.blobs.iter().map(|blob| blob.packed.data.len()).sum();
-        self.status.packed_bytes.fetch_add(packed as u64, Ordering::Relaxed);
         let bodies = (call.request.body.len() + call.response.body.len()) as u64;
         self.status.body_bytes.fetch_add(bodies, Ordering::Relaxed);
-        self.batch.blobs.extend(prepared.blobs);
         self.batch.messages.extend(prepared.messages);
+        let full = self.packer.close_full();
+        self.keep_block(full);
+    }
+
+    /// Adds a closed block to the batch.
+    fn keep_block(&mut self, block: Option<BlockRow>) {
+        if let Some(block) = block {
+            self.batch.weight += block.data.len() + block.pieces.len();
+            self.status.packed_bytes.fetch_add(block.data.len() as u64, Ordering::Relaxed);
+            self.batch.blocks.push(block);
+        }
     }
 
     /// Writes the batch; with `all`, turns in progress too.
@@ -341,6 +361,8 @@ impl Writer {
             return Ok(());
         }
         let turns = self.turns_to_write(all);
+        let open = self.packer.close();
+        self.keep_block(open);
         let outcome = self.room_on_disk().and_then(|()| {
             self.connection.execute_batch("BEGIN")?;
             let written = self.write_rows(&turns).and_then(|()| Ok(self.connection.execute_batch("COMMIT")?));
@@ -376,7 +398,7 @@ impl Writer {
         status.set_trouble(None);
         let mut batch = std::mem::take(&mut self.batch);
         let ids: HashSet<&str> = turns.iter().map(|row| row.summary.id.as_str()).collect();
-        batch.turns.retain(|id, turn| {
+        batch.turns.retain(|id, WaitingTurn { turn, .. }| {
             if !ids.contains(id.to_string().as_str()) {
                 return true;
             }
@@ -392,33 +414,29 @@ impl Writer {
 
     /// The turns whose rows are written now. One in progress is written anew only after it has grown by a quarter, so that a long
     /// turn does not cost its length at each flush.
-    fn turns_to_write(&self, all: bool) -> Vec<TurnRow> {
+    fn turns_to_write(&mut self, all: bool) -> Vec<TurnRow> {
         let due = |turn: &Turn| match turn.status {
             TurnStatus::InProgress => {
                 all && self.written.get(&turn.id).is_none_or(|calls| turn.call_ids.len() * 4 > calls * 5)
             }
             _ => true,
         };
-        let mut turns: Vec<&Turn> = self.batch.turns.values().map(|turn| &**turn).filter(|turn| due(turn)).collect();
-        turns.sort_by_key(|turn| (turn.started_at, turn.id));
-        turns.into_iter().map(|turn| self.turn_row(turn)).collect()
-    }
-
-    fn turn_row(&self, turn: &Turn) -> TurnRow {
-        let image = turn.process.and_then(|process| self.images.get(&process));
-        let brief = turn.process.map(|process| ProcessBrief::of(process, image.map(|image| &*image.info)));
-        let steps: Vec<serde_json::Value> = turn.steps.iter().map(step_json).collect();
-        let steps = serde_json::to_vec(&steps).unwrap_or_default();
-        TurnRow {
-            summary: TurnSummary::of(turn, brief),
-            models: serde_json::to_string(&turn.models).unwrap_or_default(),
-            started: turn.started_at,
-            ended: turn.ended_at,
-            times: [turn.time.model, turn.time.tool, turn.time.user, turn.time.idle],
-            process: turn.process,
-            image: image.map(|image| image.number),
-            steps: zstd::bulk::compress(&steps, 1).unwrap_or_default(),
+        let mut turns: Vec<&mut WaitingTurn> =
+            self.batch.turns.values_mut().filter(|waiting| due(&waiting.turn)).collect();
+        turns.sort_by_key(|waiting| (waiting.turn.started_at, waiting.turn.id));
+        let mut rows = Vec::with_capacity(turns.len());
+        let mut blocks = Vec::new();
+        for WaitingTurn { turn, steps } in turns {
+            // Packed once, also when the batch must be tried again.
+            if steps.is_none() {
+                let json: Vec<serde_json::Value> = turn.steps.iter().map(step_json).collect();
+                *steps = self.packer.add(&serde_json::to_vec(&json).unwrap_or_default());
+                blocks.extend(self.packer.close_full());
+            }
+            rows.push(turn_row(turn, *steps, &self.images));
         }
+        blocks.into_iter().for_each(|block| self.keep_block(Some(block)));
+        rows
     }
 
     fn write_rows(&self, turns: &[TurnRow]) -> Result<(), StoreError> {
@@ -426,7 +444,7 @@ impl Writer {
         append_all(connection, "images", &batch.images, rows::image)?;
         append_all(connection, "exits", &batch.exits, rows::exit)?;
         self.write_messages()?;
-        append_all(connection, "blobs", &batch.blobs, rows::blob)?;
+        append_all(connection, "blocks", &batch.blocks, rows::block)?;
         append_all(connection, "calls", &batch.calls, rows::call)?;
         for place in &batch.moved {
             connection
@@ -472,7 +490,7 @@ impl Writer {
         let Some(path) = &self.path else { return Ok(()) };
         let Ok(disk) = nix::sys::statvfs::statvfs(path) else { return Ok(()) };
         let free = disk.blocks_available().saturating_mul(disk.fragment_size());
-        if free >= self.free_bytes + 3 * self.batch.weight as u64 {
+        if free >= self.free_bytes + 3 * self.weight() as u64 {
             return Ok(());
         }
         Err(StoreError::new(format!(
@@ -480,5 +498,20 @@ impl Writer {
             path.display(),
             free >> 20
         )))
+    }
+}
+
+fn turn_row(turn: &Turn, steps: Option<i64>, images: &HashMap<ProcId, Image>) -> TurnRow {
+    let image = turn.process.and_then(|process| images.get(&process));
+    let brief = turn.process.map(|process| ProcessBrief::of(process, image.map(|image| &*image.info)));
+    TurnRow {
+        summary: TurnSummary::of(turn, brief),
+        models: serde_json::to_string(&turn.models).unwrap_or_default(),
+        started: turn.started_at,
+        ended: turn.ended_at,
+        times: [turn.time.model, turn.time.tool, turn.time.user, turn.time.idle],
+        process: turn.process,
+        image: image.map(|image| image.number),
+        steps,
     }
 }
