@@ -168,8 +168,7 @@ impl Connection {
             }
             Spoken::Http1(h1) => h1.close(side, how, sink),
             Spoken::Http2(h2) => h2.close(side, how, sink),
-            Spoken::WebSocket(upgraded) if side.is_none() => upgraded.close(how, sink),
-            Spoken::WebSocket(_) => {}
+            Spoken::WebSocket(upgraded) => upgraded.close(side, how, sink),
         }
     }
 
@@ -299,7 +298,11 @@ impl Upgraded {
         }
     }
 
-    fn close(&mut self, how: CloseHow, sink: &mut Sink<'_>) {
+    fn close(&mut self, side: Option<Side>, how: CloseHow, sink: &mut Sink<'_>) {
+        if side.is_some() {
+            let left = self.exchange.as_ref().filter(|_| side == Some(Side::Request) && !self.websocket.is_closing());
+            return left.into_iter().for_each(|exchange| exchange.client_left(sink));
+        }
         if let Some(exchange) = self.exchange.take() {
             exchange.end_messages((!self.websocket.is_closing()).then_some(how), sink);
         }

@@ -23,6 +23,8 @@ const INFLATE_STEP: usize = 16 << 10;
 #[derive(Debug)]
 pub(super) struct WebSocket {
     halves: [Half; 2],
+    /// That the client said goodbye first was told.
+    client_left: bool,
 }
 
 #[derive(Debug)]
@@ -120,12 +122,13 @@ impl WebSocket {
                 Half::new(Side::Request, inflate("client_no_context_takeover")),
                 Half::new(Side::Response, inflate("server_no_context_takeover")),
             ],
+            client_left: false,
         }
     }
 
     /// A WebSocket met in the middle: compressed messages are tried, and fail when they refer to what was not seen.
     pub fn met_in_the_middle() -> WebSocket {
-        WebSocket { halves: [Half::new(Side::Request, None), Half::new(Side::Response, None)] }
+        WebSocket { halves: [Half::new(Side::Request, None), Half::new(Side::Response, None)], client_left: false }
     }
 
     /// True when a close frame was seen from either side.
@@ -140,6 +143,11 @@ impl WebSocket {
 
     pub fn push(&mut self, side: Side, bytes: Bytes, exchange: &mut Exchange, sink: &mut Sink<'_>) {
         self.half(side).push(bytes, exchange, sink);
+        let [request, response] = &self.halves;
+        // The client said goodbye first.
+        if request.closed && !response.closed && !std::mem::replace(&mut self.client_left, true) {
+            exchange.client_left(sink);
+        }
     }
 
     pub fn gap(&mut self, side: Side, len: u64, exchange: &mut Exchange, sink: &mut Sink<'_>) {

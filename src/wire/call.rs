@@ -121,6 +121,8 @@ pub enum Operation {
     CountTokens,
     Batch,
     Realtime,
+    /// Fetches an answer that the provider keeps (a background response).
+    Retrieve,
     /// An MCP method that is not a tool execution (initialize, tools/list, ...).
     Mcp,
     /// MCP `tools/call`.
@@ -142,6 +144,7 @@ impl Operation {
             Operation::CountTokens => "count_tokens",
             Operation::Batch => "batch",
             Operation::Realtime => "realtime",
+            Operation::Retrieve => "retrieve",
             Operation::Mcp => "mcp",
             Operation::ExecuteTool => "execute_tool",
         }

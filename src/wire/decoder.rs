@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
 use serde_json::{Map, Value};
 
 use crate::http::Header;
@@ -34,6 +35,11 @@ pub(crate) trait Wire: Send {
 
     /// Reads a whole answer.
     fn whole(&mut self, body: Raw<'_>, answer: &mut Answer);
+
+    /// What the server asked of the client inside its answer since the last time (MCP).
+    fn asked(&mut self) -> Vec<Bytes> {
+        Vec::new()
+    }
 
     /// Reads what the answer's headers say.
     fn head(&mut self, _headers: &[Header], _answer: &mut Answer) {}

@@ -7,7 +7,7 @@ use crate::event::{CloseHow, Nanos};
 use crate::flaw::Flaw;
 use crate::http::{Body, ExchangeId, Message, PartKind, Protocol, RequestHead, ResponseHead, Side, header};
 use crate::wire::gather::Gather;
-use crate::wire::live::Live;
+use crate::wire::live::{self, Live};
 use crate::wire::registry::{self, Match, Proof};
 use crate::wire::request::Recent;
 use crate::wire::socket::Socket;
@@ -51,6 +51,8 @@ pub(crate) struct Exchange {
     /// The client ended its side before the answer was complete.
     pub(crate) client_left: bool,
     pub(crate) flaws: Vec<Flaw>,
+    /// How many requests the server made inside its answer (MCP).
+    asked: u32,
     live: Option<Box<Live>>,
     socket: Option<Box<Socket>>,
     decided: bool,
@@ -75,6 +77,7 @@ impl Exchange {
             response_whole: false,
             client_left: false,
             flaws: Vec::new(),
+            asked: 0,
             live: None,
             socket: None,
             decided: false,
@@ -105,7 +108,9 @@ impl Exchange {
             PartKind::Response(head) => return self.take_response(at, head, context),
             PartKind::ResponseBody(body) => return self.take_response_body(at, &body, context),
             PartKind::ResponseEnd => {
-                self.response_last = Some(at);
+                if self.response_last.is_none() || !self.ends_with_its_connection() {
+                    self.response_last = Some(at);
+                }
                 self.response_whole = true;
             }
             PartKind::Message(message) => return self.take_message(at, &message, context),
@@ -121,6 +126,22 @@ impl Exchange {
         if !self.flaws.contains(&flaw) {
             self.flaws.push(flaw);
         }
+    }
+
+    /// True when nothing of it is missing here.
+    pub(crate) fn is_undamaged(&self) -> bool {
+        !self
+            .flaws
+            .iter()
+            .any(|flaw| matches!(flaw, Flaw::Gap | Flaw::MidStream | Flaw::Malformed | Flaw::Bound | Flaw::Encoding))
+    }
+
+    /// True when only the connection's end ends the answer, which is later than its last byte.
+    fn ends_with_its_connection(&self) -> bool {
+        let Some(head) = &self.response_head else { return false };
+        let has = |name| header(&head.headers, name).is_some();
+        let http1 = self.head.as_ref().is_none_or(|head| head.protocol == Protocol::Http1);
+        http1 && !has("content-length") && !has("transfer-encoding")
     }
 
     fn take_head(&mut self, head: RequestHead, context: &mut Context<'_>) {
@@ -229,10 +250,19 @@ impl Exchange {
         if let Some(mut live) = self.live.take() {
             if live.content(self, at, &body.content) {
                 live.progress(self, at, context);
+                self.hand_on_asked(&mut live, at, context);
             }
             self.live = Some(live);
         }
         Fate::Open
+    }
+
+    /// What the server asked of the client inside its answer: calls of their own.
+    fn hand_on_asked(&mut self, live: &mut Live, at: Nanos, context: &mut Context<'_>) {
+        for message in live.asked() {
+            self.asked += 1;
+            context.out.push(CallUpdate::Done(live::asked_call(self, self.asked, at, &message)));
+        }
     }
 
     fn take_message(&mut self, at: Nanos, message: &Message, context: &mut Context<'_>) -> Fate {

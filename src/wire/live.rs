@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::event::{CloseHow, Nanos};
 use crate::flaw::Flaw;
 use crate::http::{Protocol, header};
@@ -14,7 +16,8 @@ use crate::wire::registry::{Match, Proof};
 use crate::wire::request::{Body, Recent, conversation_key};
 use crate::wire::stage::{Bounds, Origin};
 use crate::wire::{
-    Call, CallError, CallId, CallState, CallUpdate, Finish, Half, Times, Usage, WireApi, error, provider, shape,
+    Call, CallError, CallId, CallState, CallUpdate, Finish, Half, Operation, Times, Usage, WireApi, error, mcp,
+    provider, shape,
 };
 
 /// Headers that carry a conversation's id, the surest first.
@@ -215,6 +218,16 @@ pub(crate) fn set_origin(call: &mut Call, origin: &Origin) {
     call.transport.clone_from(&origin.transport);
 }
 
+/// A request that the server made inside its answer, the `sub`th of its exchange.
+pub(crate) fn asked_call(exchange: &Exchange, sub: u32, at: Nanos, message: &Bytes) -> Box<Call> {
+    let found = shape::matched(WireApi::Mcp, Operation::Mcp);
+    let mut call = blank_call(exchange, &found, sub, at);
+    call.state = CallState::Done;
+    call.times.request_last = Some(at);
+    mcp::server_request(message, &mut call);
+    Box::new(call)
+}
+
 fn call_id(exchange: &Exchange, sub: u32, begun: Nanos) -> CallId {
     let mut hasher = blake3::Hasher::new();
     let opened = exchange.origin.as_ref().map_or(0, |origin| origin.opened.0);
@@ -290,6 +303,11 @@ impl Live {
         let events = decode.events;
         framing.push(content, &mut |piece| decode.piece(at, piece));
         decode.events != events
+    }
+
+    /// What the server asked of the client inside its answer since the last time.
+    pub(crate) fn asked(&mut self) -> Vec<Bytes> {
+        self.reading.decode.wire.asked()
     }
 
     pub(crate) fn gap(&mut self) {
@@ -409,6 +427,9 @@ impl Reading {
             // A client that stops reading once it knows why the answer ended has its answer (some SDKs do so always).
             let left = exchange.client_left || matches!(how, Some(CloseHow::Freed | CloseHow::ProcessExit));
             if call.error.is_none() && !(left && answer.finish_reason().is_some()) {
+                // A transfer that ended well does not make a whole answer, unless its end may have been lost here.
+                let short = unfinished && answer.understood && exchange.response_whole && exchange.is_undamaged();
+                let how = how.or(short.then_some(CloseHow::Finished));
                 call.error = ended_early(how, exchange.client_left, call.status.is_some());
             }
         }
@@ -440,7 +461,8 @@ impl Reading {
         let succeeded = call.status.is_none_or(|status| (200..300).contains(&status) && status != 204);
         let opaque = matches!(self.framing, Framing::Opaque) && !self.decode.wire.takes_opaque();
         let said_something = !matches!(self.framing, Framing::Undecided) && !matches!(self.framing, Framing::Opaque);
-        let answer_wrong = answer.misshapen || opaque || (said_something && !answer.understood);
+        let silent = matches!(self.framing, Framing::Undecided) && call.operation.is_conversation();
+        let answer_wrong = answer.misshapen || opaque || silent || (said_something && !answer.understood);
         if request_wrong || (succeeded && answer_wrong && !damaged_before) {
             exchange.flaw(Flaw::Shape);
         }

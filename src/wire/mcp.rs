@@ -4,8 +4,10 @@
 //! with its name in the parameters. Surprising facts: the answer's stream may carry notifications and requests of the
 //! server before the answer; a batch is an array; the newest protocol puts version and client into `params._meta`.
 
+use bytes::Bytes;
 use serde_json::Value;
 
+use crate::flaw::Flaw;
 use crate::wire::answer::{Answer, arguments_of};
 use crate::wire::decoder::{Event, Wire};
 use crate::wire::json::{Kind, Raw};
@@ -13,11 +15,16 @@ use crate::wire::message::Draft;
 use crate::wire::request::Body;
 use crate::wire::{Call, Content, Operation, Role, ToolCall, ToolOffered, parts};
 
+/// Requests of a server that one piece of an answer may carry.
+const MAX_ASKED: usize = 256;
+
 /// The decoder.
 #[derive(Debug, Default)]
 pub(crate) struct Mcp {
     /// The client only listens: whatever ends the stream, it was whole.
     listening: bool,
+    /// What the server asked of the client and was not handed on yet.
+    asked: Vec<Bytes>,
 }
 
 impl Wire for Mcp {
@@ -37,6 +44,14 @@ impl Wire for Mcp {
     fn event(&mut self, event: Event<'_>, answer: &mut Answer) {
         message(event.data, answer);
         answer.complete |= self.listening;
+        // A request has a method and an id; a notification has no id, an answer no method.
+        if event.data.some("id").is_some() && event.data.get("method").is_some() && self.asked.len() < MAX_ASKED {
+            self.asked.push(Bytes::copy_from_slice(event.data.bytes()));
+        }
+    }
+
+    fn asked(&mut self) -> Vec<Bytes> {
+        std::mem::take(&mut self.asked)
     }
 
     fn whole(&mut self, body: Raw<'_>, answer: &mut Answer) {
@@ -58,6 +73,7 @@ fn read_request(raw: Raw<'_>, call: &mut Call) -> bool {
     let Some(method) = method else {
         // The client answers what the server asked for.
         call.parameters.insert("method".to_owned(), Value::from("response"));
+        raw.some("result").into_iter().for_each(|result| read_sample(result, call));
         return raw.get("result").is_some() || raw.get("error").is_some();
     };
     call.parameters.insert("method".to_owned(), Value::from(method.as_str()));
@@ -81,7 +97,65 @@ fn read_request(raw: Raw<'_>, call: &mut Call) -> bool {
         draft.push(Content::ToolCall(ToolCall { id, name, arguments, server_side: false }));
         call.messages = vec![std::sync::Arc::new(draft.seal())];
     }
+    if method == "sampling/createMessage" {
+        params.into_iter().for_each(|params| read_sampling(params, call));
+    }
     raw.get("jsonrpc").is_some()
+}
+
+/// What the server asked of the client: a call in the other direction. Its answer is a request of the client's own, later
+/// and perhaps on another connection: `id` and the session tell which.
+pub(crate) fn server_request(message: &Bytes, call: &mut Call) {
+    call.operation = Operation::Mcp;
+    call.request_model = None;
+    call.stream = false;
+    call.parameters.insert("direction".to_owned(), Value::from("server_to_client"));
+    if !read_request(Raw::new(message), call) {
+        call.flaw(Flaw::Shape);
+    }
+    // Only a client executes tools of a server.
+    call.operation = Operation::Mcp;
+    call.request.body_len = message.len() as u64;
+    call.request.body = message.clone();
+}
+
+/// The server wants the client's model to speak.
+fn read_sampling(params: Raw<'_>, call: &mut Call) {
+    let hint = params.path(&["modelPreferences", "hints"]).and_then(|hints| hints.elements().next()?.get("name"));
+    call.request_model = hint.and_then(Raw::string);
+    for key in ["maxTokens", "temperature", "stopSequences", "modelPreferences", "includeContext"] {
+        let value = params.some(key).and_then(Raw::value);
+        value.map(|value| call.parameters.insert(key.to_owned(), value));
+    }
+    let system = params.get("systemPrompt").and_then(Raw::string).map(|text| {
+        let mut draft = Draft::new(Role::System);
+        draft.text(text);
+        draft
+    });
+    let said = params.get("messages").into_iter().flat_map(Raw::elements).take(MAX_ASKED).map(spoken);
+    call.messages = system.into_iter().chain(said).map(|draft| std::sync::Arc::new(draft.seal())).collect();
+}
+
+/// What the client's model said when the server wanted it to.
+fn read_sample(result: Raw<'_>, call: &mut Call) {
+    if result.get("role").is_none() || result.get("content").is_none() {
+        return;
+    }
+    for key in ["model", "stopReason"] {
+        let value = result.some(key).and_then(Raw::value);
+        value.map(|value| call.parameters.insert(key.to_owned(), value));
+    }
+    call.messages = vec![std::sync::Arc::new(spoken(result).seal())];
+}
+
+/// A message of a sampling: its content is one part or a list of them.
+fn spoken(raw: Raw<'_>) -> Draft {
+    let mut draft = Draft::new(parts::role(&raw.str_of("role").unwrap_or_default()));
+    match raw.get("content") {
+        Some(content) if content.is_object() => parts::part(content, &mut draft),
+        content => content.into_iter().for_each(|content| parts::content(content, &mut draft)),
+    }
+    draft
 }
 
 /// One message of the server: the answer, or a notification or request on the way.

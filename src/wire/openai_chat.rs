@@ -24,11 +24,14 @@ const TOOLS: u64 = 16;
 pub(crate) struct Chat {
     /// Which block stands for (choice, index): another one once an index is used again with a new id.
     tool_keys: Vec<(u64, u64, u64)>,
+    /// The request made a batch, so that the answer describes one.
+    batch: bool,
 }
 
 impl Wire for Chat {
     fn request(&mut self, body: &mut Body<'_>, call: &mut Call) -> bool {
         if call.operation == Operation::Batch {
+            self.batch = true;
             return batch(body, call);
         }
         request(body, call)
@@ -39,6 +42,12 @@ impl Wire for Chat {
     }
 
     fn whole(&mut self, body: Raw<'_>, answer: &mut Answer) {
+        if self.batch && body.get("status").is_some() && body.get("id").is_some() {
+            answer.set_id(body.get("id"));
+            answer.understood = true;
+            answer.complete = true;
+            return;
+        }
         self.chunk(body, answer);
         answer.complete |= answer.understood;
     }
@@ -186,6 +195,10 @@ impl Chat {
     }
 
     fn delta(&mut self, index: u64, raw: Raw<'_>, answer: &mut Answer) {
+        // A whole message names its reasoning after its text; it was thought before.
+        for (_, value) in raw.fields().filter(|(key, _)| is_reasoning(key)) {
+            value.text().iter().for_each(|text| answer.choice(index).thinking(THINKING, text));
+        }
         for (key, value) in raw.fields() {
             let choice = answer.choice(index);
             match &*key {
@@ -194,9 +207,6 @@ impl Chat {
                     Kind::Array => value.elements().for_each(|part| content_part(part, choice)),
                     _ => {}
                 },
-                "reasoning_content" | "reasoning" | "thinking" => {
-                    value.text().iter().for_each(|text| choice.thinking(THINKING, text));
-                }
                 "refusal" => value.text().iter().for_each(|text| choice.refusal(REFUSAL, text)),
                 "audio" => value.str_of("transcript").iter().for_each(|text| choice.text(AUDIO, text)),
                 "tool_calls" => {
@@ -267,6 +277,10 @@ impl Chat {
             }
         }
     }
+}
+
+fn is_reasoning(key: &str) -> bool {
+    matches!(key, "reasoning_content" | "reasoning" | "thinking")
 }
 
 /// A part of `content` where that is a list (Mistral, Anthropic behind a proxy).

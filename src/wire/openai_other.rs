@@ -109,6 +109,11 @@ impl Wire for Media {
         if let Some(model) = multipart_field(body.raw(), "model") {
             call.request_model = Some(model);
             call.stream = multipart_field(body.raw(), "stream").as_deref() == Some("true");
+            if let Some(prompt) = multipart_field(body.raw(), "prompt").filter(|prompt| !prompt.is_empty()) {
+                let mut draft = Draft::new(Role::User);
+                draft.text(prompt);
+                call.messages = vec![std::sync::Arc::new(draft.seal())];
+            }
             return true;
         }
         if !body.raw().is_object() {
@@ -181,6 +186,6 @@ fn multipart_field(raw: Raw<'_>, name: &str) -> Option<String> {
     let head = format!("name=\"{name}\"");
     let rest = bytes.get(memmem::find(bytes, head.as_bytes())? + head.len()..)?;
     let rest = rest.get(memmem::find(rest, b"\r\n\r\n")? + 4..)?;
-    let value = rest.get(..memmem::find(rest, b"\r\n")?.min(256))?;
+    let value = rest.get(..memmem::find(rest, b"\r\n--")?)?;
     std::str::from_utf8(value).ok().map(str::to_owned)
 }

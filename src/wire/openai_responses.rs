@@ -12,7 +12,7 @@ use crate::wire::decoder::{Event, Wire, parameters, tools};
 use crate::wire::json::{Kind, Raw};
 use crate::wire::message::Draft;
 use crate::wire::request::Body;
-use crate::wire::{Call, Content, Role, ToolCall, error, parts};
+use crate::wire::{Call, Content, Operation, Role, ToolCall, error, parts, registry};
 
 /// How many blocks one output item may have: keys are the item's index above, the block's below.
 const ITEM: u64 = 1 << 20;
@@ -24,6 +24,13 @@ pub(crate) struct Responses;
 
 impl Wire for Responses {
     fn request(&mut self, body: &mut Body<'_>, call: &mut Call) -> bool {
+        if call.operation == Operation::Retrieve {
+            let id = registry::path_of(&call.target).rsplit('/').find(|segment| !segment.is_empty());
+            id.map(|id| call.parameters.insert("response_id".to_owned(), Value::from(id)));
+            let after = registry::query(&call.target, "starting_after");
+            after.map(|after| call.parameters.insert("starting_after".to_owned(), Value::from(after)));
+            return true;
+        }
         request(body, call)
     }
 

@@ -165,6 +165,9 @@ pub fn path_rules() -> &'static [&'static str] {
 /// the middle) fits everything.
 pub fn classify(method: &str, authority: Option<&str>, target: &str, headers: &[Header]) -> Option<Match> {
     let path = path_of(target);
+    if let Some(found) = stored_response(method, path, target) {
+        return Some(found);
+    }
     let websocket = is_websocket(method, headers);
     let rule = RULES.iter().find(|rule| rule.fits(path))?;
     if !rule.fits_method(method, websocket) || !rule.fits_place(path, authority) {
@@ -179,6 +182,20 @@ pub fn classify(method: &str, authority: Option<&str>, target: &str, headers: &[
     };
     refine(&mut found, path, headers);
     Some(found)
+}
+
+/// `GET .../responses/resp_...`: a client asks for an answer that is made in the background, once or as a stream. Its tail
+/// names a resource, so that it is no row of the table: the kernel does not pass it on connections that it filters by path.
+fn stored_response(method: &str, path: &str, target: &str) -> Option<Match> {
+    let (front, id) = path.strip_suffix('/').unwrap_or(path).rsplit_once('/')?;
+    let fits = method == "GET" && id.starts_with("resp") && (front.ends_with("/responses") || front == "responses");
+    fits.then(|| Match {
+        api: WireApi::OpenAiResponses,
+        operation: Operation::Retrieve,
+        model: None,
+        stream: Some(query(target, "stream") == Some("true")),
+        proof: Proof::Path,
+    })
 }
 
 /// True when the head asks for a WebSocket (HTTP/1.1 upgrade, or HTTP/2 extended CONNECT).
@@ -339,7 +356,10 @@ mod tests {
             assert_eq!(post(target), None, "{target}");
         }
         assert!(classify("GET", None, "/v1/chat/completions", &[]).is_none());
-        assert!(classify("GET", None, "/v1/responses/resp_1", &[]).is_none());
+        assert!(classify("GET", None, "/v1/responses/resp_1/input_items", &[]).is_none());
+        assert!(classify("GET", None, "/forms/responses/17", &[]).is_none());
+        let polled = classify("GET", None, "/v1/responses/resp_1?stream=true", &[]).expect("a background response");
+        assert_eq!((polled.operation, polled.stream), (Operation::Retrieve, Some(true)));
         let upgrade = [Header { name: "Upgrade".into(), value: "websocket".into() }];
         assert!(classify("GET", None, "/v1/responses", &upgrade).is_some());
     }

@@ -110,9 +110,13 @@ impl Session {
         call.messages = self.system.iter().chain(&self.history).cloned().collect();
     }
 
+    /// The model has said what it was asked for.
+    pub(crate) fn rest(&mut self) {
+        self.asked = false;
+    }
+
     /// A response is complete: it is part of the conversation.
     pub(crate) fn answered(&mut self, call: &Call) {
-        self.asked = false;
         if self.api != WireApi::OpenAiResponses
             && let Some(answer) = call.output.first()
         {

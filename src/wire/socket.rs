@@ -42,6 +42,8 @@ pub(crate) struct Socket {
     found: Match,
     session: Session,
     cycles: VecDeque<Cycle>,
+    /// A call that is complete but for its usage, which may come in a message of its own (Gemini Live).
+    settling: Option<Cycle>,
     /// How many calls there were.
     begun: u32,
     /// The client's messages since the last call began: they are part of the next one's request.
@@ -98,7 +100,15 @@ impl Socket {
     pub(crate) fn open(found: &Match, bounds: &Bounds) -> Option<Socket> {
         let session = Session::new(found.api)?;
         let waiting = Lines::new(bounds.body_bytes);
-        Some(Socket { found: found.clone(), session, cycles: VecDeque::new(), begun: 0, waiting, damaged: false })
+        Some(Socket {
+            found: found.clone(),
+            session,
+            cycles: VecDeque::new(),
+            settling: None,
+            begun: 0,
+            waiting,
+            damaged: false,
+        })
     }
 
     pub(crate) fn take(&mut self, exchange: &mut Exchange, at: Nanos, message: &Message, context: &mut Context<'_>) {
@@ -117,6 +127,10 @@ impl Socket {
         raw: Raw<'_>,
         context: &mut Context<'_>,
     ) {
+        // Sound goes on while the usage is awaited.
+        if raw.some("realtimeInput").or_else(|| raw.some("realtime_input")).is_none() {
+            self.settle(exchange, context);
+        }
         let turn = self.session.client_says(raw);
         self.waiting.push(payload);
         if turn == Turn::Begins && self.cycles.len() < MAX_CYCLES {
@@ -142,6 +156,15 @@ impl Socket {
         raw: Raw<'_>,
         context: &mut Context<'_>,
     ) {
+        if self.settling.is_some() {
+            if is_usage(raw) {
+                if let Some(cycle) = &mut self.settling {
+                    cycle.receive(at, payload, raw);
+                }
+                return self.settle(exchange, context);
+            }
+            self.settle(exchange, context);
+        }
         let turn = self.session.server_says(raw);
         if self.cycles.is_empty() {
             if !matches!(turn, Turn::Begins) {
@@ -154,17 +177,26 @@ impl Socket {
             }
         }
         let Some(cycle) = self.cycles.front_mut() else { return };
-        cycle.response.push(payload);
-        cycle.last_at = Some(at);
-        cycle.call.times.response_head.get_or_insert(at);
-        cycle.decode.event(at, Event { name: "", data: raw });
-        if let Some(status) = raw.get("status").and_then(Raw::u64).filter(|status| (400..600).contains(status)) {
-            cycle.call.status = u16::try_from(status).ok();
-        }
+        cycle.receive(at, payload, raw);
         if turn != Turn::Ends {
             return cycle.progress(exchange, at, context);
         }
-        if let Some(cycle) = self.cycles.pop_front() {
+        self.settling = self.cycles.pop_front();
+        self.session.rest();
+        let usage_may_come = |cycle: &Cycle| cycle.decode.answer.counts.usage().is_unknown();
+        if self.found.api == WireApi::GeminiLive && self.settling.as_ref().is_some_and(usage_may_come) {
+            if let Some(cycle) = &mut self.settling {
+                cycle.last_progress = None;
+                cycle.progress(exchange, at, context);
+            }
+            return;
+        }
+        self.settle(exchange, context);
+    }
+
+    /// Hands on the call that is complete.
+    fn settle(&mut self, exchange: &Exchange, context: &mut Context<'_>) {
+        if let Some(cycle) = self.settling.take() {
             let call = cycle.end(exchange, None);
             self.session.answered(&call);
             context.out.push(CallUpdate::Done(call));
@@ -220,6 +252,7 @@ impl Socket {
 
     /// The connection is over.
     pub(crate) fn end(&mut self, exchange: &mut Exchange, how: Option<CloseHow>, context: &mut Context<'_>) {
+        self.settle(exchange, context);
         for cycle in std::mem::take(&mut self.cycles) {
             context.out.push(CallUpdate::Done(cycle.end(exchange, Some(how.unwrap_or(CloseHow::Finished)))));
         }
@@ -235,7 +268,24 @@ fn read_create(payload: &Bytes, call: &mut Call) -> bool {
     }
 }
 
+/// A message of Gemini Live that says nothing but the use of tokens.
+fn is_usage(raw: Raw<'_>) -> bool {
+    let has = |camel: &str, snake: &str| raw.some(camel).or_else(|| raw.some(snake)).is_some();
+    has("usageMetadata", "usage_metadata") && !has("serverContent", "server_content") && !has("toolCall", "tool_call")
+}
+
 impl Cycle {
+    /// A message of the server that belongs to this call.
+    fn receive(&mut self, at: Nanos, payload: &[u8], raw: Raw<'_>) {
+        self.response.push(payload);
+        self.last_at = Some(at);
+        self.call.times.response_head.get_or_insert(at);
+        self.decode.event(at, Event { name: "", data: raw });
+        if let Some(status) = raw.get("status").and_then(Raw::u64).filter(|status| (400..600).contains(status)) {
+            self.call.status = u16::try_from(status).ok();
+        }
+    }
+
     fn progress(&mut self, exchange: &Exchange, at: Nanos, context: &mut Context<'_>) {
         let Some(gap) = context.bounds.progress else { return };
         if self.last_progress.is_some_and(|last| at.since(last) < gap) {
@@ -265,7 +315,7 @@ impl Cycle {
         if how.is_some() {
             call.flaw(Flaw::Cut);
             if call.error.is_none() {
-                call.error = ended_early(how, false, last_at.is_some());
+                call.error = ended_early(how, exchange.client_left, last_at.is_some());
             }
         } else if decode.answer.misshapen || !decode.answer.understood {
             call.flaw(Flaw::Shape);

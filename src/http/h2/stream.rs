@@ -6,6 +6,7 @@ use super::hpack::{Field, Outcome};
 use crate::event::{CloseHow, Nanos};
 use crate::flaw::Flaw;
 use crate::http::exchange::{Exchange, Progress};
+use crate::http::held::{Held, Piece};
 use crate::http::sink::Sink;
 use crate::http::websocket::WebSocket;
 use crate::http::{Header, Protocol, RequestHead, ResponseHead, Side};
@@ -21,6 +22,8 @@ pub(super) struct Stream {
     pub quiet_since: Nanos,
     /// It asked for a WebSocket (RFC 8441).
     asks_websocket: bool,
+    /// Its client's bytes that came before the answer to that.
+    early: Held,
     websocket: Option<Box<WebSocket>>,
 }
 
@@ -70,7 +73,7 @@ pub(super) fn empty_request(first_byte: Nanos) -> RequestHead {
 
 impl Stream {
     pub fn new(exchange: Exchange, asks_websocket: bool, at: Nanos) -> Stream {
-        Stream { exchange, holed: false, quiet_since: at, asks_websocket, websocket: None }
+        Stream { exchange, holed: false, quiet_since: at, asks_websocket, early: Held::default(), websocket: None }
     }
 
     /// A header block from the server: interim, final, or trailers.
@@ -94,10 +97,42 @@ impl Stream {
         }
         let has_body = self.websocket.is_none();
         self.exchange.respond(head, has_body, sink);
+        self.take_early(sink);
+    }
+
+    /// Reads what the client sent before the answer told what it is.
+    fn take_early(&mut self, sink: &mut Sink<'_>) {
+        let now = sink.at;
+        for (at, piece) in std::mem::take(&mut self.early).pieces {
+            sink.at = at;
+            match piece {
+                Piece::Bytes(bytes) => self.data(Side::Request, bytes, sink),
+                Piece::Gap(len) => self.gap(Side::Request, len, sink),
+            }
+        }
+        sink.at = now;
+        self.quiet_since = now;
+    }
+
+    /// The answer tells whether the client's bytes are messages.
+    fn waits(&self, side: Side) -> bool {
+        let unanswered = self.exchange.progress(Side::Response) == Progress::Waiting;
+        self.asks_websocket && side == Side::Request && unanswered
+    }
+
+    fn keep_early(&mut self, piece: Piece, sink: &mut Sink<'_>) {
+        if self.early.bytes() > sink.bounds.max_buffered_bytes {
+            self.exchange.flaw(Flaw::Bound, sink);
+        } else {
+            self.early.push(sink.at, piece);
+        }
     }
 
     pub fn data(&mut self, side: Side, bytes: Bytes, sink: &mut Sink<'_>) {
         self.quiet_since = sink.at;
+        if self.waits(side) {
+            return self.keep_early(Piece::Bytes(bytes), sink);
+        }
         if let Some(websocket) = &mut self.websocket {
             return websocket.push(side, bytes, &mut self.exchange, sink);
         }
@@ -121,6 +156,9 @@ impl Stream {
     /// Bytes of this stream's data are missing.
     pub fn gap(&mut self, side: Side, len: u64, sink: &mut Sink<'_>) {
         self.quiet_since = sink.at;
+        if self.waits(side) {
+            return self.keep_early(Piece::Gap(len), sink);
+        }
         match &mut self.websocket {
             Some(websocket) => websocket.gap(side, len, &mut self.exchange, sink),
             None if self.exchange.progress(side) != Progress::Done => {
@@ -141,6 +179,9 @@ impl Stream {
             return;
         }
         self.holed = true;
+        if self.waits(side) {
+            self.keep_early(Piece::Gap(len), sink);
+        }
         match &mut self.websocket {
             Some(websocket) => websocket.gap(side, len, &mut self.exchange, sink),
             None if under_way => self.exchange.gap(side, len, sink),

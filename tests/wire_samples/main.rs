@@ -4,15 +4,18 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod asked;
+mod rows;
+mod sockets;
+mod times;
+#[path = "../wire_world/mod.rs"]
 mod wire_world;
 
 use std::fs;
 use std::path::PathBuf;
 
-use bytes::Bytes;
 use heron::event::{Close, CloseHow, ConnId, Direction, Event, Nanos};
-use heron::http::{ExchangeId, Header, Message, Part, PartKind, Protocol, RequestHead, ResponseHead, Side};
-use heron::wire::{Bounds, Call, CallUpdate, Stage};
+use heron::wire::{Bounds, Call};
 use serde_json::{Value, json};
 use wire_world::{Pipe, START, Talk, chunked};
 
@@ -54,10 +57,23 @@ const ASK_CONVERSE: Body = Text(
 );
 const CONVERSE: &str = "/model/anthropic.claude-sonnet-5-5-v1%3A0/converse-stream";
 
+/// One row of the tables: name, target (with its method where that is not POST), host, request, status, content type (and
+/// further headers), answer.
+fn sample(
+    name: &'static str,
+    target: &'static str,
+    host: &'static str,
+    request: Body,
+    status: u16,
+    content_type: &'static str,
+    answer: Body,
+) -> Sample {
+    Sample { name, target, host, request, status, content_type, answer }
+}
+
 #[rustfmt::skip]
 fn samples() -> Vec<Sample> {
-    let sample = |name, target, host, request, status, content_type, answer| Sample { name, target, host, request, status, content_type, answer };
-    vec![
+    let mut samples = vec![
         sample("anthropic_stream", "/v1/messages?beta=true", "api.anthropic.com", File("anthropic/request.json"), 200, SSE, File("anthropic/stream_thinking_text_tool.sse")),
         sample("anthropic_stream_error", "/v1/messages", "api.anthropic.com", File("anthropic/request.json"), 200, SSE, File("anthropic/stream_error_midway.sse")),
         sample("anthropic_whole", "/v1/messages", "127.0.0.1:8080", File("anthropic/request.json"), 200, JSON, File("anthropic/response.json")),
@@ -112,15 +128,17 @@ fn samples() -> Vec<Sample> {
         sample("mcp_notification", "/mcp", "mcp.example.com", Text(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#), 202, JSON, Text("")),
         sample("unknown_path_by_answer", "/llm/proxy", "gw.internal", Text(r#"{"model":"m","max_tokens":5,"stream":true,"messages":[{"role":"user","content":"hi"}]}"#), 200, SSE, File("anthropic/stream_thinking_text_tool.sse")),
         sample("unknown_path_by_shape", "/llm/proxy", "gw.internal", File("anthropic/request.json"), 200, SSE, File("anthropic/stream_thinking_text_tool.sse")),
-    ]
+    ];
+    samples.extend(rows::samples());
+    samples
 }
 
 fn talk(sample: &Sample) -> Talk {
     let body = sample.request.bytes();
     let kind = if body.starts_with(b"--") { "multipart/form-data; boundary=b" } else { JSON };
+    let (method, target) = sample.target.split_once(' ').unwrap_or(("POST", sample.target));
     let mut request = format!(
-        "POST {} HTTP/1.1\r\nHost: {}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n",
-        sample.target,
+        "{method} {target} HTTP/1.1\r\nHost: {}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n",
         sample.host,
         body.len()
     )
@@ -198,7 +216,7 @@ fn cutting_anywhere_gives_the_same_call() {
         }
         for piece in 0..2 {
             let len = talk.pieces[piece].1.len();
-            for at in (1..len).step_by(len / 200 + 1) {
+            for at in (1..len).step_by(len / 100 + 1) {
                 let cut = run(&|index, _| if index == piece { vec![at] } else { Vec::new() });
                 assert_eq!(cut, whole, "{}: piece {piece} cut at {at}", sample.name);
             }
@@ -263,181 +281,4 @@ fn a_client_that_leaves_in_the_middle_aborts_its_call() {
     assert_eq!(left.error.as_ref().unwrap().kind, "aborted");
     assert!(!left.answer_text().is_empty());
     assert_eq!(run(Direction::Received).error.unwrap().kind, "cut");
-}
-
-fn message_parts(lines: &[(Side, String)], host: &str, target: &str) -> Vec<Part> {
-    let header = |name: &str, value: &str| Header { name: name.into(), value: value.into() };
-    let mut at = START;
-    let mut part = |kind| {
-        at += 1_000_000;
-        Part { exchange: ExchangeId { conn: ConnId(1), seq: 0 }, at: Nanos(at), kind }
-    };
-    let mut parts = vec![
-        part(PartKind::Request(RequestHead {
-            protocol: Protocol::Http1,
-            method: "GET".into(),
-            target: target.into(),
-            authority: Some(host.into()),
-            headers: vec![header("Upgrade", "websocket"), header("session-id", "s-1")],
-            unknown_headers: 0,
-            first_byte: Nanos(START),
-        })),
-        part(PartKind::RequestEnd),
-        part(PartKind::Response(ResponseHead {
-            status: 101,
-            headers: Vec::new(),
-            unknown_headers: 0,
-            first_byte: Nanos(START),
-        })),
-    ];
-    for (side, line) in lines {
-        let payload = Bytes::copy_from_slice(line.as_bytes());
-        let wire_len = payload.len() as u64;
-        parts.push(part(PartKind::Message(Message { side: *side, text: true, payload, wire_len })));
-    }
-    parts.push(part(PartKind::End(Some(CloseHow::Finished))));
-    parts
-}
-
-fn socket_calls(lines: &[(Side, String)], host: &str, target: &str) -> Vec<Call> {
-    let mut stage = Stage::new(Bounds::default());
-    let mut updates = Vec::new();
-    for part in message_parts(lines, host, target) {
-        stage.push(part, &|| None, &mut updates);
-    }
-    assert_eq!(stage.open_exchanges(), 0);
-    let done = updates.into_iter().filter_map(|update| match update {
-        CallUpdate::Done(call) => Some(*call),
-        CallUpdate::Progress(_) => None,
-    });
-    done.collect()
-}
-
-#[test]
-fn responses_over_a_websocket_are_one_call_each() {
-    let read = |name: &str| fs::read_to_string(format!("testdata/wire/openai_responses/{name}")).unwrap();
-    let client: Vec<String> = read("ws_client_messages.jsonl").lines().map(str::to_owned).collect();
-    let server: Vec<String> = read("ws_server_messages.jsonl").lines().map(str::to_owned).collect();
-    let (failed, answer) = server.split_last().unwrap();
-    let mut lines = Vec::new();
-    for request in &client[..2] {
-        lines.push((Side::Request, request.clone()));
-        lines.extend(answer.iter().map(|line| (Side::Response, line.clone())));
-    }
-    lines.push((Side::Request, client[2].clone()));
-    lines.push((Side::Response, failed.clone()));
-    let calls = socket_calls(&lines, "api.openai.com", "/v1/responses");
-    assert_eq!(calls.len(), 3);
-    assert_eq!(calls[0].parameters["generate"], json!(false));
-    assert_eq!(calls[2].previous_response_id.as_deref(), Some("resp_A"));
-    assert_eq!(&calls[1].request.body[..], client[1].as_bytes());
-    assert_eq!(&calls[1].response.body[..], answer.join("\n").as_bytes());
-    compare("responses_websocket", &Value::Array(calls.iter().map(golden).collect()));
-}
-
-/// The whole connection's bytes: upgrade, permessage-deflate with shared history, masks, a fragmented message, a close.
-#[test]
-fn a_compressed_websocket_connection_is_read_to_the_byte() {
-    let read = |name: &str| fs::read(format!("testdata/wire/openai_responses/{name}")).unwrap();
-    let lines = |name: &str| -> Vec<Vec<u8>> { read(name).split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect() };
-    let (client, server) = (read("ws_pmd_client.bin"), read("ws_pmd_server.bin"));
-    let upgrade = client.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
-    let switched = server.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
-    let pieces = vec![
-        (Direction::Sent, client[..upgrade].to_vec()),
-        (Direction::Received, server[..switched].to_vec()),
-        (Direction::Sent, client[upgrade..].to_vec()),
-        (Direction::Received, server[switched..].to_vec()),
-    ];
-    let run = |size: usize| {
-        let mut pipe = Pipe::new(Bounds { progress: None, ..Bounds::default() });
-        let talk = Talk { pieces: pieces.clone() };
-        talk.play(&mut pipe, CloseHow::Finished, |_, len| (1..len).step_by(size).collect());
-        pipe.done().into_iter().cloned().collect::<Vec<Call>>()
-    };
-    let calls = run(usize::MAX >> 1);
-    let asked = lines("ws_client_messages.jsonl");
-    assert_eq!(calls[0].request.body, asked[0]);
-    assert_eq!(calls[0].status, Some(101));
-    assert_eq!(calls[0].output[0].tool_calls().count(), 1);
-    let golden_of = |calls: &[Call]| Value::Array(calls.iter().map(golden).collect());
-    compare("responses_websocket_bytes", &golden_of(&calls));
-    for size in [1, 7] {
-        assert_eq!(golden_of(&run(size)), golden_of(&calls), "in pieces of {size}");
-    }
-}
-
-#[test]
-fn realtime_sessions_are_one_call_per_response() {
-    let client = |text: &str| (Side::Request, text.to_owned());
-    let server = |text: &str| (Side::Response, text.to_owned());
-    let calls = socket_calls(
-        &[
-            server(
-                r#"{"type":"session.created","session":{"id":"sess_1","object":"realtime.session","model":"gpt-realtime-2","voice":"marin"}}"#,
-            ),
-            client(
-                r#"{"type":"session.update","session":{"instructions":"Be brief","tools":[{"type":"function","name":"get_weather","parameters":{}}]}}"#,
-            ),
-            client(
-                r#"{"type":"conversation.item.create","item":{"type":"message","role":"user","content":[{"type":"input_text","text":"Weather?"}]}}"#,
-            ),
-            client(r#"{"type":"response.create"}"#),
-            server(r#"{"type":"response.created","response":{"id":"resp_1","status":"in_progress"}}"#),
-            server(
-                r#"{"type":"response.output_item.added","output_index":0,"item":{"id":"i1","type":"function_call","call_id":"call_1","name":"get_weather","arguments":""}}"#,
-            ),
-            server(
-                r#"{"type":"response.function_call_arguments.delta","output_index":0,"delta":"{\"city\":\"Paris\"}"}"#,
-            ),
-            server(
-                r#"{"type":"response.output_item.done","output_index":0,"item":{"id":"i1","type":"function_call","call_id":"call_1","name":"get_weather","arguments":"{\"city\":\"Paris\"}"}}"#,
-            ),
-            server(
-                r#"{"type":"response.done","response":{"id":"resp_1","status":"completed","output":[],"usage":{"total_tokens":30,"input_tokens":20,"output_tokens":10,"input_token_details":{"cached_tokens":5},"output_token_details":{"text_tokens":10}}}}"#,
-            ),
-            client(
-                r#"{"type":"conversation.item.create","item":{"type":"function_call_output","call_id":"call_1","output":"rain"}}"#,
-            ),
-            server(r#"{"type":"response.created","response":{"id":"resp_2","status":"in_progress"}}"#),
-            server(
-                r#"{"type":"response.output_audio_transcript.delta","output_index":0,"content_index":0,"delta":"It rains."}"#,
-            ),
-            server(
-                r#"{"type":"response.done","response":{"id":"resp_2","status":"completed","output":[{"type":"message","role":"assistant","content":[{"type":"output_audio","transcript":"It rains."}]}],"usage":{"total_tokens":40,"input_tokens":30,"output_tokens":10}}}"#,
-            ),
-        ],
-        "api.openai.com",
-        "/v1/realtime?model=gpt-realtime-2",
-    );
-    compare("realtime_websocket", &Value::Array(calls.iter().map(golden).collect()));
-}
-
-#[test]
-fn gemini_live_sessions_are_one_call_per_turn() {
-    let client = |text: &str| (Side::Request, text.to_owned());
-    let server = |text: &str| (Side::Response, text.to_owned());
-    let calls = socket_calls(
-        &[
-            client(
-                r#"{"setup":{"model":"models/gemini-live-3","systemInstruction":{"parts":[{"text":"Be brief"}]},"tools":[{"functionDeclarations":[{"name":"get_weather"}]}]}}"#,
-            ),
-            server(r#"{"setupComplete":{}}"#),
-            client(
-                r#"{"clientContent":{"turns":[{"role":"user","parts":[{"text":"Weather?"}]}],"turnComplete":true}}"#,
-            ),
-            server(r#"{"toolCall":{"functionCalls":[{"id":"c1","name":"get_weather","args":{"city":"Paris"}}]}}"#),
-            client(
-                r#"{"toolResponse":{"functionResponses":[{"id":"c1","name":"get_weather","response":{"output":"rain"}}]}}"#,
-            ),
-            server(r#"{"serverContent":{"modelTurn":{"parts":[{"text":"It "}]}}}"#),
-            server(r#"{"serverContent":{"modelTurn":{"parts":[{"text":"rains."}]}}}"#),
-            server(
-                r#"{"serverContent":{"turnComplete":true},"usageMetadata":{"promptTokenCount":20,"responseTokenCount":4,"totalTokenCount":24}}"#,
-            ),
-        ],
-        "generativelanguage.googleapis.com",
-        "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent?key=secret",
-    );
-    compare("gemini_live_websocket", &Value::Array(calls.iter().map(golden).collect()));
 }
