@@ -8,7 +8,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
+use crate::event::Nanos;
 use crate::proc::select::Wanted;
+use crate::store::Keep;
+
+/// An empty database takes some; a limit below this would keep nothing.
+const LEAST_MIB: u64 = 16;
 
 /// Where the service's configuration is.
 pub const DEFAULT_PATH: &str = "/etc/heron/heron.toml";
@@ -51,13 +56,26 @@ pub struct StoreConfig {
     pub path: PathBuf,
     /// Calls older than this many days are removed; 0 keeps everything.
     pub keep_days: u32,
-    /// The oldest calls are removed when the database grows beyond this many MiB; 0 is no limit.
+    /// The oldest calls are removed when the data in the database takes more than this many MiB (at least 16); 0 is no
+    /// limit. The file may be up to twice as long: room is freed by writing anew what is kept.
     pub max_mib: u64,
 }
 
 impl Default for StoreConfig {
     fn default() -> StoreConfig {
         StoreConfig { path: PathBuf::from("/var/lib/heron/heron.duckdb"), keep_days: 30, max_mib: 0 }
+    }
+}
+
+impl StoreConfig {
+    /// What is kept; `None` is everything.
+    pub fn keep(&self) -> Option<Keep> {
+        const DAY: u64 = 86_400 * 1_000_000_000;
+        let keep = Keep {
+            max_age: (self.keep_days > 0).then(|| Nanos(u64::from(self.keep_days).saturating_mul(DAY))),
+            max_bytes: (self.max_mib > 0).then(|| self.max_mib.saturating_mul(1 << 20)),
+        };
+        (keep != Keep::default()).then_some(keep)
     }
 }
 
@@ -135,6 +153,12 @@ impl Config {
         if !config.capture.ring_mib.is_power_of_two() {
             bail!("capture.ring_mib is {}, but must be a power of two", config.capture.ring_mib);
         }
+        if (1..LEAST_MIB).contains(&config.store.max_mib) {
+            bail!("store.max_mib is {}, but must be 0 (no limit) or at least {LEAST_MIB}", config.store.max_mib);
+        }
+        if config.watch.iter().any(|rule| rule.wanted().is_empty()) {
+            bail!("a [[watch]] rule has no condition: give it exe, comm, arg, cgroup or uid");
+        }
         Ok(config)
     }
 }
@@ -193,6 +217,21 @@ mod tests {
         let text = "[[watch]]\nname = \"mine\"\nexe = \"*/agent\"\ncomm = \"agent\"\narg = \"serve\"\ncgroup = \"/a\"\nuid = 7\n";
         let rule = Config::parse(text).unwrap().watch.remove(0);
         assert_eq!((rule.name.as_str(), rule.exe.as_deref(), rule.uid), ("mine", Some("*/agent"), Some(7)));
+    }
+
+    #[test]
+    fn what_is_kept_follows_from_days_and_size_and_zero_is_no_limit() {
+        let keep = |text: &str| Config::parse(text).unwrap().store.keep();
+        assert_eq!(keep("[store]\nkeep_days = 0\n"), None);
+        let both = Keep { max_age: Some(Nanos(2 * 86_400_000_000_000)), max_bytes: Some(50 << 20) };
+        assert_eq!(keep("[store]\nkeep_days = 2\nmax_mib = 50\n"), Some(both));
+    }
+
+    #[test]
+    fn a_limit_that_keeps_nothing_and_a_rule_without_condition_are_refused() {
+        let error = |text: &str| Config::parse(text).unwrap_err().to_string();
+        assert!(error("[store]\nmax_mib = 1\n").contains("at least 16"));
+        assert!(error("[[watch]]\nname = \"mine\"\n").contains("no condition"));
     }
 
     #[test]

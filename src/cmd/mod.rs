@@ -10,6 +10,7 @@ mod observe;
 mod ps;
 mod replay;
 mod serve;
+mod service;
 mod symbols;
 
 use std::io::IsTerminal;
@@ -37,6 +38,8 @@ enum Verb {
     Attach(attach::AttachArgs),
     /// Watch this host: find agents by itself, and keep what they say
     Serve(serve::ServeArgs),
+    /// Install, look at, or remove `heron serve` as a systemd service
+    Service(service::ServiceArgs),
     /// Play a capture (pcap, pcapng) or a tape through the pipeline
     Replay(replay::ReplayArgs),
     /// Capture packets of interfaces, or of remote probes, while they pass
@@ -72,6 +75,7 @@ pub fn run() -> ExitCode {
         Some(Verb::Exec(args)) => exec::run(&args),
         Some(Verb::Attach(args)) => attach::run(&args),
         Some(Verb::Serve(args)) => serve::run(&args),
+        Some(Verb::Service(args)) => service::run(&args),
         Some(Verb::Guard(args)) => crate::launch::guard(&args).map(|()| ExitCode::SUCCESS),
         Some(Verb::Launch(args)) => Err(crate::launch::become_command(&args)),
         Some(Verb::Replay(args)) => replay::run(args),

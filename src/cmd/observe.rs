@@ -13,7 +13,7 @@ use clap::Args;
 use crate::api;
 use crate::capture::tape::Recorder;
 use crate::capture::{Source, StopFlag};
-use crate::pipeline::{self, Counts, JsonLines, KeeperThread, Live, Outlet, Summary};
+use crate::pipeline::{self, Counts, JsonLines, KeeperThread, Live, Outlet, Retention, Summary};
 use crate::store::{self, Location, Store, WriterStatus};
 
 /// How often a wait looks whether the source is still there.
@@ -25,6 +25,9 @@ pub struct ObserveOptions {
     /// Where the JSON lines go; each verb has its own form of the option.
     #[arg(skip)]
     pub json: Option<PathBuf>,
+    /// What is removed from the database; the service's configuration says it, the other verbs keep everything.
+    #[arg(skip)]
+    pub retention: Option<Retention>,
     /// Record the events to FILE, for `heron replay FILE`
     #[arg(long, value_name = "FILE")]
     pub tape: Option<PathBuf>,
@@ -79,7 +82,7 @@ impl Observation {
             let (opened, location) = open_store(options)?;
             place = place_of(&location);
             reader = Some(opened.reader());
-            let (thread, keeper) = pipeline::keep(opened.into_writer()?)?;
+            let (thread, keeper) = pipeline::keep(opened.into_writer()?, options.retention)?;
             outlets.push(Box::new(keeper));
             store = Some(thread);
         }

@@ -111,7 +111,7 @@ fn stack(pid: u32, file: &proc::Image, targets: &[Target], images: &mut Images) 
 }
 
 /// What the heron on `port` is attached to; `None` when there is none.
-fn targets_of_running_heron(port: u16) -> Option<Vec<Target>> {
+pub(super) fn targets_of_running_heron(port: u16) -> Option<Vec<Target>> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_millis(200)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;

@@ -17,12 +17,15 @@ use crate::capture::ebpf::facts::Facts;
 use crate::capture::ebpf::{Config as CaptureConfig, EbpfSource, Root};
 use crate::config::{Config, WatchRule};
 use crate::event::ProcessInfo;
+use crate::pipeline::Retention;
 use crate::proc::{self, select, select::Wanted};
 use crate::signal;
 use crate::turn;
 use crate::wire::registry::path_rules;
 
 const LOOK: Duration = Duration::from_millis(50);
+/// How often calls that are not to be kept any longer are removed.
+const REMOVE_OLD_EVERY: Duration = Duration::from_secs(600);
 
 /// Options of `heron serve`.
 #[derive(Args)]
@@ -70,7 +73,8 @@ pub(super) fn run(args: &ServeArgs) -> Result<ExitCode> {
     if observation.wait_until_ready(&ready) {
         let url = observation.url().map(|url| format!("; console at {url}")).unwrap_or_default();
         eprintln!("heron: watching this host, {found} agents are running{url}");
-        notify(&[NotifyState::Ready]);
+        let status = format!("watching this host; {found} agents were running at the start");
+        notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
     }
     until_stopped(&observation, &stop);
     notify(&[NotifyState::Stopping]);
@@ -85,6 +89,7 @@ fn options(args: &ServeArgs, config: &Config) -> ObserveOptions {
         db: Some(args.db.clone().unwrap_or_else(|| config.store.path.clone())),
         port: args.port.unwrap_or(config.console.port),
         no_console: !config.console.enabled,
+        retention: config.store.keep().map(|keep| Retention { keep, every: REMOVE_OLD_EVERY }),
         workers: (config.capture.workers > 0).then_some(config.capture.workers),
         ..ObserveOptions::default()
     }
@@ -98,23 +103,15 @@ struct Rules {
 
 impl Rules {
     fn new(config: &Config) -> Rules {
-        Rules { configured: config.watch.iter().map(wanted).collect(), builtin: config.capture.builtin_rules }
+        Rules {
+            configured: config.watch.iter().map(WatchRule::wanted).collect(),
+            builtin: config.capture.builtin_rules,
+        }
     }
 
     fn fit(&self, pid: u32, info: &ProcessInfo) -> bool {
         (self.builtin && turn::agent_of_process(info).is_some())
             || self.configured.iter().any(|wanted| wanted.matches_info(info, || select::cgroup(pid)))
-    }
-}
-
-fn wanted(from: &WatchRule) -> Wanted {
-    Wanted {
-        comm: from.comm.clone(),
-        exe: from.exe.clone(),
-        arg: from.arg.clone(),
-        cgroup: from.cgroup.clone(),
-        container: None,
-        uid: from.uid,
     }
 }
 

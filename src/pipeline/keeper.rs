@@ -2,21 +2,33 @@
 //!
 //! The queue is bounded: when the disk is slower than the traffic, the pipeline waits here, and loss is counted in the kernel's
 //! ring. The writer flushes when a queue has been quiet for a moment, so that the console's older pages are fresh.
+//! It also removes what is older or more than is to be kept: here, because there is one writer, and by the machine's clock,
+//! because nothing need happen for things to grow old.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, anyhow};
 
 use super::outlet::{Fact, Outlet};
-use crate::store::{Item, Writer, WriterStatus};
+use crate::event::Nanos;
+use crate::store::{Item, Keep, Writer, WriterStatus};
 
 /// Batches of items under way to the writer.
 const QUEUE: usize = 64;
 /// Items are flushed when nothing came for this long.
 const QUIET: Duration = Duration::from_millis(500);
+
+/// What is kept, and how often the rest is removed: at the start, and then in this interval.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Retention {
+    /// What is kept.
+    pub keep: Keep,
+    /// From one removal to the next.
+    pub every: Duration,
+}
 
 /// Feeds the writer.
 pub struct Keeper {
@@ -30,11 +42,11 @@ pub struct KeeperThread {
     status: Arc<WriterStatus>,
 }
 
-/// Starts the writer's thread.
-pub fn keep(writer: Writer) -> Result<(KeeperThread, Keeper)> {
+/// Starts the writer's thread. Without a retention everything is kept.
+pub fn keep(writer: Writer, retention: Option<Retention>) -> Result<(KeeperThread, Keeper)> {
     let status = writer.status();
     let (sender, items) = sync_channel(QUEUE);
-    let thread = super::spawn("store", move || write(writer, &items))?;
+    let thread = super::spawn("store", move || write(writer, &items, retention))?;
     Ok((KeeperThread { thread, status }, Keeper { items: Vec::new(), writer: Some(sender) }))
 }
 
@@ -50,9 +62,16 @@ impl KeeperThread {
     }
 }
 
-fn write(mut writer: Writer, items: &Receiver<Vec<Item>>) -> Result<()> {
+fn write(mut writer: Writer, items: &Receiver<Vec<Item>>, retention: Option<Retention>) -> Result<()> {
     let mut dirty = false;
+    let mut removed_at: Option<Instant> = None;
     loop {
+        if let Some(Retention { keep, every }) = retention
+            && removed_at.is_none_or(|at| at.elapsed() >= every)
+        {
+            remove_old(&mut writer, &keep);
+            removed_at = Some(Instant::now());
+        }
         match items.recv_timeout(QUIET) {
             Ok(batch) => {
                 batch.into_iter().for_each(|item| say(writer.push(item)));
@@ -67,6 +86,18 @@ fn write(mut writer: Writer, items: &Receiver<Vec<Item>>) -> Result<()> {
         }
     }
     writer.close().context("the database is not complete")
+}
+
+/// A removal that fails is said, and tried again when the next one is due.
+fn remove_old(writer: &mut Writer, keep: &Keep) {
+    let Ok(now) = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) else { return };
+    match writer.prune(keep, Nanos(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX))) {
+        Ok(pruned) if pruned.calls > 0 => {
+            tracing::info!(calls = pruned.calls, turns = pruned.turns, "removed what is not to be kept any longer");
+        }
+        Ok(_) => {}
+        Err(error) => tracing::error!("old calls could not be removed: {error}"),
+    }
 }
 
 /// A trouble is said when it begins; the writer keeps the batch and tries again.

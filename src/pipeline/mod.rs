@@ -27,7 +27,7 @@ use crate::capture::{Source, Status, StopFlag};
 use crate::event::{Event, Nanos};
 use crate::stats::Board;
 
-pub use keeper::{Keeper, KeeperThread, keep};
+pub use keeper::{Keeper, KeeperThread, Retention, keep};
 pub use live::Live;
 pub use outlet::{Fact, JsonLines, Outlet};
 pub use summary::{Summary, is_loss};

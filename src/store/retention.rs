@@ -1,4 +1,8 @@
 //! Keeps the database within a time and a size.
+//!
+//! The surprising fact: DuckDB gives the room of deleted rows back only when a whole row group (122,880 rows) is gone, and a
+//! file has few of those. So a table that is dead to a good part is written anew; its old blocks are then free, and are
+//! filled before the file grows.
 
 use std::collections::{HashSet, VecDeque};
 use std::path::Path;
@@ -13,13 +17,19 @@ use crate::event::Nanos;
 
 /// Chains of messages that are at hand while pruning.
 const RECENT_CHAINS: usize = 64;
+/// A database that is too large is cut to this share, so that it is not cut again at once.
+const CUT_TO: f64 = 0.8;
+/// A table is written anew when one in so many of its rows is deleted.
+const DEAD_ONE_IN: i64 = 5;
+/// The tables that weigh something.
+const HEAVY_TABLES: [&str; 4] = ["blocks", "messages", "calls", "turns"];
 
 /// What is kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Keep {
     /// Calls younger than this; `None` for any age.
     pub max_age: Option<Nanos>,
-    /// The newest calls up to about this size of the file; `None` for any size.
+    /// The newest calls as long as the data in the file (its used blocks) is not more than this; `None` for any size.
     pub max_bytes: Option<u64>,
 }
 
@@ -44,14 +54,23 @@ pub(super) fn prune(
         _ => None,
     };
     let Some(before) = by_age.max(by_size) else { return Ok(Pruned::default()) };
+    let pruned = in_transaction(connection, || delete_before(connection, before))?;
+    if pruned != Pruned::default() {
+        // From here on the rows are gone, whatever becomes of their room: it is looked at again after the next removal.
+        match reclaim(connection) {
+            Ok(()) => {}
+            Err(error) => tracing::warn!("the room of deleted calls is not free yet: {error}"),
+        }
+    }
+    Ok(pruned)
+}
+
+fn in_transaction<T>(connection: &Connection, change: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
     connection.execute_batch("BEGIN")?;
-    match delete_before(connection, before) {
-        Ok(pruned) => {
+    match change() {
+        Ok(value) => {
             connection.execute_batch("COMMIT")?;
-            if pruned != Pruned::default() {
-                connection.execute_batch("CHECKPOINT")?;
-            }
-            Ok(pruned)
+            Ok(value)
         }
         Err(error) => {
             let _ = connection.execute_batch("ROLLBACK");
@@ -60,15 +79,24 @@ pub(super) fn prune(
     }
 }
 
-/// The start time before which calls go so that the rest fits: each call's share of the file is taken as equal.
+/// The start time before which calls go so that the rest fits: each call's share of the data is taken as equal.
 fn cut_by_size(connection: &Connection, path: &Path, max: u64) -> Result<Option<i64>, StoreError> {
+    let length = std::fs::metadata(path).map(|found| found.len()).unwrap_or(0);
+    if length <= max {
+        return Ok(None);
+    }
     connection.execute_batch("CHECKPOINT")?;
-    let size = std::fs::metadata(path).map(|found| found.len()).unwrap_or(0);
+    let mut size = used_bytes(connection)?;
+    if size > max {
+        // Rows that are deleted already may be what takes the room.
+        reclaim(connection)?;
+        size = used_bytes(connection)?;
+    }
     if size <= max {
         return Ok(None);
     }
     let calls: i64 = connection.query_row("SELECT count(*) FROM calls", [], |row| row.get(0))?;
-    let kept = (calls as f64 * (max as f64 * 0.9) / size as f64) as i64;
+    let kept = (calls as f64 * (max as f64 * CUT_TO) / size as f64) as i64;
     let cut = connection.query_row(
         "SELECT min(started_ns) FROM (SELECT started_ns FROM calls ORDER BY started_ns DESC LIMIT ?)",
         params![kept.max(0)],
@@ -77,13 +105,68 @@ fn cut_by_size(connection: &Connection, path: &Path, max: u64) -> Result<Option<
     Ok(Some(cut.unwrap_or(i64::MAX)))
 }
 
+/// The bytes of the file's blocks that hold something.
+fn used_bytes(connection: &Connection) -> Result<u64, StoreError> {
+    let size: i64 = connection.query_row(
+        "SELECT block_size * used_blocks FROM pragma_database_size() WHERE database_name = current_database()",
+        [],
+        |row| row.get(0),
+    )?;
+    Ok(u64::try_from(size).unwrap_or(0))
+}
+
+/// Frees the blocks of deleted rows.
+fn reclaim(connection: &Connection) -> Result<(), StoreError> {
+    connection.execute_batch("CHECKPOINT")?;
+    let mut rewritten = false;
+    for table in HEAVY_TABLES {
+        let count = |query: String| connection.query_row(&query, [], |row| row.get::<_, i64>(0));
+        let rows = count(format!(
+            "SELECT coalesce(sum(count), 0)::BIGINT FROM pragma_storage_info('{table}')
+             WHERE column_name = 'id' AND segment_type <> 'VALIDITY'"
+        ))?;
+        let dead = rows - count(format!("SELECT count(*) FROM {table}"))?;
+        if dead > 0 && dead >= rows / DEAD_ONE_IN {
+            in_transaction(connection, || rewrite(connection, table))?;
+            rewritten = true;
+        }
+    }
+    if rewritten {
+        connection.execute_batch("CHECKPOINT")?;
+    }
+    Ok(())
+}
+
+/// Writes a table anew, with what is in it.
+fn rewrite(connection: &Connection, table: &str) -> Result<(), StoreError> {
+    let definition: String = connection.query_row(
+        "SELECT sql FROM duckdb_tables() WHERE database_name = current_database() AND table_name = ?",
+        params![table],
+        |row| row.get(0),
+    )?;
+    let Some(columns) = definition.strip_prefix(&format!("CREATE TABLE {table}(")) else {
+        return Err(StoreError::new(format!("the table {table} has an unknown definition: {definition}")));
+    };
+    connection.execute_batch(&format!(
+        "CREATE TABLE {table}_kept({columns}
+         INSERT INTO {table}_kept SELECT * FROM {table};
+         DROP TABLE {table};
+         ALTER TABLE {table}_kept RENAME TO {table};"
+    ))?;
+    Ok(())
+}
+
 fn delete_before(connection: &Connection, before: i64) -> Result<Pruned, StoreError> {
     let calls = connection.execute("DELETE FROM calls WHERE started_ns < ?", params![before])?;
     let turns = connection.execute(
         "DELETE FROM turns WHERE coalesce(ended_ns, started_ns) < ? AND status <> 'in_progress'",
         params![before],
     )?;
-    connection.execute("DELETE FROM findings WHERE at_ns < ?", params![before])?;
+    let findings = connection.execute("DELETE FROM findings WHERE at_ns < ?", params![before])?;
+    if calls == 0 && turns == 0 && findings == 0 {
+        return Ok(Pruned::default()); // looking for bytes that nobody needs any more would read the whole database
+    }
+    connection.execute("DELETE FROM exits WHERE at_ns < ?", params![before])?;
     delete_unused_blocks(connection)?;
     connection.execute_batch(
         "DELETE FROM images WHERE image NOT IN (

@@ -65,6 +65,7 @@ pub struct WriterStatus {
     failed_batches: AtomicU64,
     held_calls: AtomicU64,
     dropped_calls: AtomicU64,
+    pruned_calls: AtomicU64,
     trouble: Mutex<Option<String>>,
 }
 
@@ -83,6 +84,7 @@ impl WriterStatus {
             ("failed_batches", read(&self.failed_batches)),
             ("held_calls", read(&self.held_calls)),
             ("dropped_calls", read(&self.dropped_calls)),
+            ("pruned_calls", read(&self.pruned_calls)),
         ])
     }
 
@@ -251,6 +253,7 @@ impl Writer {
         let pruned = retention::prune(&self.connection, self.path.as_deref(), keep, now)?;
         if pruned.calls > 0 {
             self.packer.forget();
+            self.status.pruned_calls.fetch_add(pruned.calls, Ordering::Relaxed);
         }
         Ok(pruned)
     }
