@@ -58,6 +58,8 @@ enum heron_role {
 	HERON_ROLE_SET_FD = 5,
 	HERON_ROLE_SEAL = 6,	/* AEAD: one record out; `out` is the ciphertext */
 	HERON_ROLE_OPEN = 7,	/* AEAD: one record in; `out` is the ciphertext */
+	HERON_ROLE_COUNTER = 8,	/* AEAD of ring: the rest of a record, and its tag */
+	HERON_ROLE_DIGEST = 9,	/* AEAD: one step of the tag, the last of a record after all of its bytes */
 };
 
 /* How a function tells how many bytes it moved. */
@@ -66,6 +68,8 @@ enum heron_count {
 	HERON_COUNT_OUT = 1,	/* *out, when the return value is 1 */
 	HERON_COUNT_OUT_ANY = 2,	/* *out, when the return value is positive */
 	HERON_COUNT_LEN = 3,	/* the length argument */
+	HERON_COUNT_BEGUN = 4,	/* AEAD: the length is the record's, other functions may do a part of it */
+	HERON_COUNT_BLOCKS = 5,	/* AEAD: the length is that of the record's whole blocks */
 };
 
 /* A site's cookie, from the low end: role (8 bits), argument numbers of stream, buffer, length, out (4 bits each, 1 to 6,

@@ -89,6 +89,23 @@ struct aead_call {
 	__u64 cookie;
 };
 
+#define KEPT_MAX 48
+
+/* A record that one AEAD function began and others end. */
+struct aead_record {
+	__u64 key;	/* hash, 0 for none */
+	__u64 schedule;	/* the expanded key */
+	__u64 buf;
+	__u64 len;
+	__u64 other;
+	__u64 cookie;
+	__u32 digests;	/* steps of the tag until the record is done */
+	__u32 kept_len;
+	__u32 end;	/* of what was kept: scratch of the loops over it */
+	__u32 pad;
+	char kept[KEPT_MAX];	/* the last bytes, which are in no buffer in one piece: zeros follow them */
+};
+
 /* A request target, split; offsets into the head. */
 struct target {
 	__u32 two;	/* start of the last two segments */
@@ -119,6 +136,7 @@ struct thread {
 	struct heron_addr recv_addr;
 	__u64 left;		/* of a socket call's bytes */
 	struct aead_call aead;
+	struct aead_record record;
 	__u64 sealed_key;	/* a sealing key whose socket is not known yet, 0 for none */
 	__u64 sealed;		/* the first ciphertext under it */
 	__u64 received_sock;	/* the socket of `received`, 0 for none */

@@ -164,6 +164,32 @@ static __always_inline __u32 judge(const bool sleepable, struct thread *th, stru
 	return HERON_FLAG_HEAD;
 }
 
+/* What every record of `n` bytes says, when the filter lets them pass. */
+static __always_inline bool begin_data(struct thread *th, struct heron_stream_key *key, struct heron_stream *st,
+				       __u32 direction, __u32 flags, __u64 n)
+{
+	struct emit *e = &th->emit;
+
+	if (heron_filter && st->verdict != HERON_VERDICT_PASS && st->verdict != HERON_VERDICT_ALL) {
+		count(st->mid && st->verdict == HERON_VERDICT_NONE ? HERON_C_MISSED_BYTES : HERON_C_FILTERED_BYTES, n);
+		return false;
+	}
+	if (st->sock_dirty)
+		tell_sock(key, st);
+	fill_hdr(&e->data.hdr, HERON_KIND_DATA, sizeof(e->data), st->start);
+	e->data.stream = key->stream;
+	e->data.born = st->born;
+	e->data.offset = st->offset[direction];
+	e->data.site = st->site;
+	e->data.direction = direction;
+	e->data.flags = flags | (st->mid ? HERON_FLAG_MID : 0);
+	e->data.verdict = st->verdict;
+	e->data.client = st->client;
+	e->data.len = 0;
+	e->data.pad = 0;
+	return true;
+}
+
 /* `n` bytes at `buf` went in `direction`. */
 static __always_inline void stream_bytes(const bool sleepable, struct thread *th, struct heron_stream_key *key,
 					 __u32 direction, __u64 buf, __u64 n, __u32 site)
@@ -189,23 +215,8 @@ static __always_inline void stream_bytes(const bool sleepable, struct thread *th
 		count(HERON_C_LOST_BYTES, n);
 		return;
 	}
-	if (heron_filter && st->verdict != HERON_VERDICT_PASS && st->verdict != HERON_VERDICT_ALL) {
-		count(st->mid && st->verdict == HERON_VERDICT_NONE ? HERON_C_MISSED_BYTES : HERON_C_FILTERED_BYTES, n);
+	if (!begin_data(th, key, st, direction, flags, n))
 		return;
-	}
-	if (st->sock_dirty)
-		tell_sock(key, st);
-	fill_hdr(&e->data.hdr, HERON_KIND_DATA, sizeof(e->data), st->start);
-	e->data.stream = key->stream;
-	e->data.born = st->born;
-	e->data.offset = st->offset[direction];
-	e->data.site = st->site;
-	e->data.direction = direction;
-	e->data.flags = flags | (st->mid ? HERON_FLAG_MID : 0);
-	e->data.verdict = st->verdict;
-	e->data.client = st->client;
-	e->data.len = 0;
-	e->data.pad = 0;
 	e->buf = buf;
 	e->left = n;
 	/* The first bytes of a request are wanted at once; what follows waits for the reader's timer. */
@@ -214,6 +225,37 @@ static __always_inline void stream_bytes(const bool sleepable, struct thread *th
 	st->offset[direction] += n;
 	st->shown = 1;
 	emit_bytes(sleepable, e);
+}
+
+/* The first `n` bytes that were kept of the record under way went in `direction`. They continue what came before: no request
+ * begins with them. */
+static __always_inline void stream_kept(struct thread *th, struct heron_stream_key *key, __u32 direction, __u32 n, __u32 site)
+{
+	struct heron_stream *st = bpf_map_lookup_elem(&streams, key);
+	struct {
+		struct heron_data data;
+		char bytes[KEPT_MAX];
+	} *rec;
+
+	if (!st || !n || n > KEPT_MAX)
+		return;
+	count(HERON_C_SEEN_BYTES, n);
+	direction &= 1;
+	st->seen[direction] += n;
+	if (!begin_data(th, key, st, direction, 0, n))
+		return;
+	th->emit.data.len = n;
+	st->offset[direction] += n;
+	st->shown = 1;
+	rec = bpf_ringbuf_reserve(&data_ring, sizeof(*rec), 0);
+	if (!rec) {
+		lost(HERON_C_RING_FULL, HERON_C_RING_FULL_BYTES, n);
+		return;
+	}
+	__builtin_memcpy(&rec->data, &th->emit.data, sizeof(rec->data));
+	__builtin_memcpy(rec->bytes, th->record.kept, KEPT_MAX);
+	submitted(n);
+	bpf_ringbuf_submit(rec, wake_flags(false));
 }
 
 #endif

@@ -127,7 +127,9 @@ impl Scan {
         let Some((signature, _, _)) = matched else { return };
         let begins = self.arch != Arch::X86_64 || x86::follows_an_end(window.bytes, at);
         if begins && self.hits.len() < MAX_HITS {
-            self.hits.push(Hit { address: window.address + at as u64, signature, second: false });
+            // A digest is jumped to behind its landing pad.
+            let skipped = if signature.role == Role::AeadDigest { start.len() - body.len() } else { 0 };
+            self.hits.push(Hit { address: window.address + (at + skipped) as u64, signature, second: false });
         }
     }
 

@@ -228,6 +228,9 @@ pub enum Role {
     AeadOpen,
     /// Counter mode for what the fused functions leave over, both directions: which one it is, the key says.
     AeadCounter,
+    /// One step of GHASH on what is there already (`f(xi, htable)`): no payload; the last step of a record comes after all of
+    /// its bytes.
+    AeadDigest,
 }
 
 impl Role {

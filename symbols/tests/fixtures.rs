@@ -244,13 +244,16 @@ fn probe_sites_are_instruction_boundaries_that_the_kernel_emulates() {
         let file = fixture.elf();
         let analysis = analyse(&file);
         for f in analysis.libraries.iter().flat_map(|l| &l.functions) {
-            assert_eq!(f.entry_site.class, SiteClass::Emulated, "{name}: {f:?}");
+            // Vector instructions from its first to its last but for the return.
+            let is_straight = f.role == Role::AeadDigest;
+            let class = if is_straight { SiteClass::SingleStepped } else { SiteClass::Emulated };
+            assert_eq!(f.entry_site.class, class, "{name}: {f:?}");
             let into = (f.entry_site.file_offset - f.file_offset) as usize;
             let code = &file[f.file_offset as usize..];
             let mut decoder = iced_x86::Decoder::with_ip(64, code, 0, 0);
             let boundary = std::iter::from_fn(|| Some(decoder.decode().ip() as usize)).take(12).any(|ip| ip == into);
             assert!(boundary, "{name}: {:?} +{into:#x}", f.symbol);
-            assert!(f.return_site.is_some_and(|s| s.class == SiteClass::Emulated), "{name}: {f:?}");
+            assert!(f.return_site.is_some_and(|s| s.class == class), "{name}: {f:?}");
         }
     }
 }

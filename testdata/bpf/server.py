@@ -1,6 +1,7 @@
 """A small TLS server for the kernel tests: HTTP/1.1, keep-alive, standard library only.
 
-Prints its port when it listens. `?size=N` in the path asks for an answer of N bytes. Ends when its standard input does.
+Prints its port when it listens. `?size=N` in the path asks for an answer of N bytes, `&growing=1` for writes of 1, 2, 3, ...
+bytes. Ends when its standard input does.
 """
 
 import http.server
@@ -26,7 +27,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("content-length", str(size))
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(b"R" * size)
+            self.body(size, "growing" in query)
+
+    def body(self, size, growing):
+        piece = 1 if growing else size
+        while size > 0:
+            self.wfile.write(b"R" * min(piece, size))
+            size -= piece
+            piece += 1
 
     do_GET = do_POST = do_PUT = do_HEAD = do_DELETE = answer
 

@@ -194,6 +194,7 @@ def main(root):
             ("aws_lc:aes_gcm_decrypt_avx512", 0x1270E460), ("aws_lc:aesni_gcm_encrypt", 0x12761CA0),
             ("aws_lc:aesni_gcm_decrypt", 0x127619E0), ("aws_lc:aes_hw_ctr32_encrypt_blocks", 0x12762D80),
             ("aws_lc:chacha20_poly1305_seal", 0x126AEE80), ("aws_lc:chacha20_poly1305_open", 0x126ACCC0),
+            ("aws_lc:gcm_gmult_clmul", 0x12765964),
         ],
         strings=rustls,
     )
@@ -202,7 +203,7 @@ def main(root):
         [
             ("ring:aesni_gcm_encrypt", 0x26CA7C0), ("ring:aesni_gcm_decrypt", 0x26CA500),
             ("ring:aes_hw_ctr32_encrypt_blocks", 0x26C0CD0), ("ring:chacha20_poly1305_seal", 0x26D0540),
-            ("ring:chacha20_poly1305_open", 0x26CE380),
+            ("ring:chacha20_poly1305_open", 0x26CE380), ("ring:gcm_gmult_clmul", 0x26CAE60),
         ],
         strings=rustls,
     )

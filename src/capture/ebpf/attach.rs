@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::detach::Detacher;
 use super::image::{FileId, Hook, Image, Images, Pair};
 use super::link::{self, Moment, Place};
 use super::needs::{self, Program};
@@ -24,7 +25,6 @@ const RESCANS: &[u64] = &[2, 5, 10, 20, 40, 80, 160, 320, 640, 1280];
 const LATER: Duration = Duration::from_secs(2);
 /// Libraries hooked ahead in new processes.
 const MOST_LIKELY: usize = 4;
-const DETACHERS: usize = 8;
 /// After a fork probes are set quickly for this long, by setting one this often.
 const WARM_FOR: Duration = Duration::from_secs(1);
 const WARM_EVERY: Duration = Duration::from_millis(8);
@@ -74,8 +74,21 @@ pub struct Programs {
     pub c: ProgramPair,
     /// For Go.
     pub go: ProgramPair,
-    /// For AEAD functions.
+    /// For AEAD functions that take or begin a record.
     pub aead: ProgramPair,
+    /// For those that end it.
+    pub aead_step: ProgramPair,
+}
+
+impl Programs {
+    fn of(&self, pair: Pair) -> &ProgramPair {
+        match pair {
+            Pair::C => &self.c,
+            Pair::Go => &self.go,
+            Pair::Aead => &self.aead,
+            Pair::AeadStep => &self.aead_step,
+        }
+    }
 }
 
 /// One hooked function of one image: what a site number means.
@@ -150,7 +163,7 @@ impl Attacher {
 }
 
 struct Links {
-    _links: Vec<OwnedFd>,
+    links: Vec<OwnedFd>,
     row: usize,
 }
 
@@ -326,7 +339,7 @@ impl Hooks {
             && let Ok(link) =
                 link::uprobes(self.programs.c.enter.as_fd(), image.file.as_fd(), &[place], Moment::Entry, own)
         {
-            self.detacher.detach(Links { _links: vec![link], row: 0 });
+            self.detacher.detach(vec![link]);
         }
     }
 
@@ -402,7 +415,7 @@ impl Hooks {
         let row = self.row(pid, image);
         match self.set(image, row, if is_wide { None } else { Some(pid) }) {
             Ok(links) => {
-                let links = Links { _links: links, row };
+                let links = Links { links, row };
                 if is_wide {
                     self.wide.insert(image.id, (links, HashSet::from([pid])));
                 } else if let Some(watched) = self.processes.get_mut(&pid) {
@@ -421,9 +434,9 @@ impl Hooks {
     fn set(&self, image: &Image, row: usize, pid: Option<u32>) -> io::Result<Vec<OwnedFd>> {
         let first = board(&self.shared).rows.get(row).map_or(0, |row| row.sites.start);
         let mut links = Vec::new();
-        for (pair, programs) in
-            [(Pair::C, &self.programs.c), (Pair::Go, &self.programs.go), (Pair::Aead, &self.programs.aead)]
-        {
+        // Where a record ends before where it begins: what was begun without its end would be told late or not at all.
+        for pair in [Pair::C, Pair::Go, Pair::AeadStep, Pair::Aead] {
+            let programs = self.programs.of(pair);
             let hooks = || (first..).zip(&image.hooks).filter(|(_, hook)| hook.pair == pair);
             let cookie = |site: u32, hook: &Hook| hook.cookie | u64::from(site) << 32;
             let place = |site, hook: &Hook, offset| Place { offset, cookie: cookie(site, hook) };
@@ -483,7 +496,7 @@ impl Hooks {
         };
         for (_, links) in watched.own {
             self.count_users(links.row, -1);
-            self.detacher.detach(links);
+            self.detacher.detach(links.links);
         }
         let mut unused = Vec::new();
         for (id, (links, users)) in &mut self.wide {
@@ -496,7 +509,7 @@ impl Hooks {
         }
         for id in unused {
             if let Some((links, _)) = self.wide.remove(&id) {
-                self.detacher.detach(links);
+                self.detacher.detach(links.links);
             }
         }
     }
@@ -507,44 +520,7 @@ impl Drop for Hooks {
         let own = self.processes.drain().flat_map(|(_, watched)| watched.own.into_values());
         let wide = self.wide.drain().map(|(_, (links, _))| links);
         for links in own.chain(wide) {
-            self.detacher.detach(links);
-        }
-    }
-}
-
-/// Closes links on threads of its own: the kernel waits for grace periods, many at once as quickly as one.
-#[derive(Default)]
-struct Detacher {
-    threads: Vec<JoinHandle<()>>,
-    next: Vec<Sender<Links>>,
-    turn: usize,
-}
-
-impl Detacher {
-    fn detach(&mut self, links: Links) {
-        if self.next.len() < DETACHERS {
-            let (give, take) = channel::<Links>();
-            let closing = move || take.into_iter().for_each(drop);
-            if let Ok(thread) = std::thread::Builder::new().name("heron-detach".to_owned()).spawn(closing) {
-                self.threads.push(thread);
-                self.next.push(give);
-            }
-        }
-        self.turn = self.turn.wrapping_add(1);
-        if let Some(thread) = self.turn.checked_rem(self.next.len()).and_then(|turn| self.next.get(turn)) {
-            // An error gives the links back, and they are closed here.
-            drop(thread.send(links));
-        }
-    }
-}
-
-impl Drop for Detacher {
-    fn drop(&mut self) {
-        self.next.clear();
-        for thread in self.threads.drain(..) {
-            if thread.join().is_err() {
-                tracing::error!("a thread that closes links panicked");
-            }
+            self.detacher.detach(links.links);
         }
     }
 }

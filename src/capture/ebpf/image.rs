@@ -39,8 +39,10 @@ pub enum Pair {
     C,
     /// Go; the second sits at the return instructions.
     Go,
-    /// AEAD functions, whole records; the second is a return probe.
+    /// AEAD functions that take or begin a record; the second is a return probe.
     Aead,
+    /// AEAD functions that end what others began; the second is a return probe.
+    AeadStep,
 }
 
 /// A function that may be hooked, with its cookie but for the site number.

@@ -9,6 +9,7 @@
 pub mod abi;
 mod aead;
 pub mod attach;
+mod detach;
 pub mod dynamic;
 pub mod facts;
 pub mod image;

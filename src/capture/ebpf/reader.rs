@@ -47,6 +47,7 @@ pub fn run(mut config: Config, shared: &Arc<Shared>, out: &mut Sink<'_>, stop: &
         c: pair(&skel.progs.heron_enter, &skel.progs.heron_leave)?,
         go: pair(&skel.progs.heron_go_enter, &skel.progs.heron_go_leave)?,
         aead: pair(&skel.progs.heron_aead_enter, &skel.progs.heron_aead_leave)?,
+        aead_step: pair(&skel.progs.heron_aead_step, &skel.progs.heron_aead_step_leave)?,
     };
     let attacher =
         Attacher::start(programs, Arc::clone(&shared.board), config.strict).context("cannot start a thread")?;

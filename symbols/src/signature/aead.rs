@@ -3,10 +3,10 @@
 //! Provenance: the perlasm output that the crates ship, assembled, first bytes of each global function, with
 //! relocations and most branch displacements wildcarded and a leading `endbr64` dropped (builds differ in it):
 //!
-//! - ring 0.17.14 and 0.16.20, `pregenerated/{aesni-gcm,aesni,aes-gcm-avx2,chacha20_poly1305}*x86_64-elf.S`,
+//! - ring 0.17.14 and 0.16.20, `pregenerated/{aesni-gcm,aesni,aes-gcm-avx2,ghash,chacha20_poly1305}*x86_64-elf.S`,
 //!   `pregenerated/{aesv8-gcm-armv8,aesv8-armx,chacha20_poly1305_armv8}-linux64.S` (Apache-2.0 AND ISC);
 //! - aws-lc-sys 0.20.1, 0.30.0, 0.39.1, 0.47.0 and aws-lc-fips-sys 0.13.7, `generated-src/linux-{x86_64,aarch64}/crypto/`
-//!   `{fipsmodule/aesni-gcm-avx512,fipsmodule/aesni-gcm-x86_64,fipsmodule/aesni-x86_64,cipher_extra/chacha20_poly1305*,`
+//!   `{fipsmodule/aesni-gcm-avx512,fipsmodule/aesni-gcm-x86_64,fipsmodule/aesni-x86_64,fipsmodule/ghash-x86_64,cipher_extra/chacha20_poly1305*,`
 //!   `fipsmodule/aesv8-*}.S` (Apache-2.0 OR ISC); the bytes are the same in all five but for `endbr64`.
 //!
 //! Seen in Codex 0.99.0 to 0.171.0, Deno 2.2.0 (ring) and 2.9.6 (aws-lc).
@@ -153,6 +153,13 @@ pub(crate) const SIGNATURES: &[Signature] = &[
         Role::AeadCounter,
         "48 83 fa 01 0f 82 ?? ?? 00 00 75 ?? 41 0f 10 10 0f 10 1f 8b 91 f0 00 00 00 0f 10 01 0f 10 49 10",
         in_out(Unit::AesBlock, Role::AeadCounter),
+    ),
+    // Both names of it: `gcm_gmult_avx` jumps to behind the landing pad.
+    x86(
+        "gcm_gmult_clmul",
+        Role::AeadDigest,
+        "f3 0f 6f 07 66 0f 6f 2d ?? ?? ?? ?? f3 0f 6f 16 f3 0f 6f 66 20 66 0f 38 00 c5 66 0f 6f c8 66 0f 70 d8 4e 66 0f ef d8",
+        Layout { moved: Moved::Nothing, other: None, ..in_out(Unit::Byte, Role::AeadDigest) },
     ),
     // Sealing adds the length of the extra input, which only it has, to the length.
     Signature {
