@@ -84,38 +84,59 @@ const DISTINCTIVE_BYTES: usize = 48;
 pub(super) fn words_digest(words: &str) -> Digest {
     let mut text = Words::default();
     text.push(words);
-    truncate(&text.hasher)
+    digest(&text.bytes)
 }
 
-/// Texts that follow one another, hashed as one.
+/// Texts that follow one another, hashed as one: their words, a space after each. Hashed in one go, which is several times
+/// faster than word by word.
 #[derive(Default)]
 struct Words {
-    hasher: blake3::Hasher,
-    bytes: usize,
+    bytes: Vec<u8>,
 }
 
 impl Words {
     fn push(&mut self, words: &str) {
-        for word in words.split_whitespace() {
-            self.hasher.update(word.as_bytes());
-            self.hasher.update(b" ");
-            self.bytes += word.len() + 1;
+        self.bytes.reserve(words.len() + 1);
+        if !words.is_ascii() {
+            for word in words.split_whitespace() {
+                self.bytes.extend_from_slice(word.as_bytes());
+                self.bytes.push(b' ');
+            }
+            return;
+        }
+        let mut in_word = false;
+        for &byte in words.as_bytes() {
+            // The white space of `split_whitespace` that is ASCII.
+            let is_space = matches!(byte, b'\t'..=b'\r' | b' ');
+            if !is_space {
+                self.bytes.push(byte);
+            } else if in_word {
+                self.bytes.push(b' ');
+            }
+            in_word = !is_space;
+        }
+        if in_word {
+            self.bytes.push(b' ');
         }
     }
 
     /// The atom of what was pushed, if anything was.
     fn take(&mut self, speaker: Speaker) -> Option<Atom> {
-        let words = std::mem::take(self);
-        let digest = truncate(&words.hasher);
-        let distinctive = words.bytes >= DISTINCTIVE_BYTES;
-        (words.bytes > 0).then_some(Atom { speaker, digest, strict: digest, distinctive })
+        if self.bytes.is_empty() {
+            return None;
+        }
+        let digest = digest(&self.bytes);
+        let distinctive = self.bytes.len() >= DISTINCTIVE_BYTES;
+        self.bytes.clear();
+        Some(Atom { speaker, digest, strict: digest, distinctive })
     }
 }
 
-fn truncate(hasher: &blake3::Hasher) -> Digest {
-    let mut bytes = [0; 16];
-    hasher.finalize_xof().fill(&mut bytes);
-    u128::from_le_bytes(bytes)
+fn digest(bytes: &[u8]) -> Digest {
+    let hash = blake3::hash(bytes);
+    let mut half = [0; 16];
+    half.iter_mut().zip(hash.as_bytes()).for_each(|(to, from)| *to = *from);
+    Digest::from_le_bytes(half)
 }
 
 /// Hashes a JSON value regardless of the order of keys. Iterative: depth is the sender's choice.
@@ -124,21 +145,21 @@ pub(super) fn value_digest(value: &Value) -> Digest {
         Value(&'a Value),
         Mark(&'a str),
     }
-    let mut hasher = blake3::Hasher::new();
+    let mut said = Vec::new();
     let mut stack = vec![Work::Value(value)];
     while let Some(work) = stack.pop() {
         match work {
             Work::Mark(text) => {
-                hasher.update(text.as_bytes());
-                hasher.update(&[0]);
+                said.extend_from_slice(text.as_bytes());
+                said.push(0);
             }
             Work::Value(Value::Array(items)) => {
-                hasher.update(b"[");
+                said.push(b'[');
                 stack.push(Work::Mark("]"));
                 stack.extend(items.iter().rev().map(Work::Value));
             }
             Work::Value(Value::Object(entries)) => {
-                hasher.update(b"{");
+                said.push(b'{');
                 stack.push(Work::Mark("}"));
                 let mut entries: Vec<_> = entries.iter().filter(|(_, value)| !value.is_null()).collect();
                 entries.sort_unstable_by(|a, b| b.0.cmp(a.0));
@@ -148,24 +169,24 @@ pub(super) fn value_digest(value: &Value) -> Digest {
                 }
             }
             Work::Value(Value::String(text)) => {
-                hasher.update(b"s");
-                hasher.update(text.trim().as_bytes());
-                hasher.update(&[0]);
+                said.push(b's');
+                said.extend_from_slice(text.trim().as_bytes());
+                said.push(0);
             }
             Work::Value(Value::Number(number)) => {
                 let text = number.as_f64().map_or_else(|| number.to_string(), |n| n.to_string());
-                hasher.update(text.as_bytes());
-                hasher.update(&[0]);
+                said.extend_from_slice(text.as_bytes());
+                said.push(0);
             }
             Work::Value(Value::Bool(truth)) => {
-                hasher.update(if *truth { b"t" } else { b"f" });
+                said.push(if *truth { b't' } else { b'f' });
             }
             Work::Value(Value::Null) => {
-                hasher.update(b"n");
+                said.push(b'n');
             }
         }
     }
-    truncate(&hasher)
+    digest(&said)
 }
 
 const TOOL_RESULT: Digest = 0x746f_6f6c;
@@ -357,6 +378,15 @@ mod tests {
     fn folds(messages: &[Message]) -> Folds {
         let atoms: Vec<Atom> = messages.iter().flat_map(atoms).collect();
         Folds::START.extend(&atoms)
+    }
+
+    #[test]
+    fn words_are_those_of_unicode_white_space() {
+        for text in ["", " ", "a", " a\tb\r\n\u{b}c\u{c}d \u{1c}e ", "a  b", "\u{a0}a\u{2003}b\u{85}c", "\u{e9} \u{e9}"]
+        {
+            let words: String = text.split_whitespace().flat_map(|word| [word, " "]).collect();
+            assert_eq!(words_digest(text), digest(words.as_bytes()), "{text:?}");
+        }
     }
 
     #[test]

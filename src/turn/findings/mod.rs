@@ -7,6 +7,7 @@
 mod content;
 mod context;
 mod cost;
+mod marks;
 mod secrets;
 mod streams;
 mod tools;

@@ -1,9 +1,13 @@
 //! Which kinds of credentials stand in a text. The value is never kept, and never said.
 
+use super::marks::Marks;
+
 /// A kind of credential: how it begins, what may follow, and how much of it must.
 struct Kind {
     name: &'static str,
     prefix: &'static str,
+    /// Three letters of the prefix.
+    mark: Marks,
     /// At least so many characters follow the prefix.
     at_least: usize,
     /// True when all of them are upper case letters and digits.
@@ -11,44 +15,47 @@ struct Kind {
 }
 
 const KINDS: &[Kind] = &[
-    kind("An Anthropic API key", "sk-ant-", 32),
-    kind("An OpenAI API key", "sk-proj-", 32),
-    kind("An OpenAI API key", "sk-svcacct-", 32),
-    kind("An OpenRouter API key", "sk-or-v1-", 32),
-    kind("A Stripe secret key", "sk_live_", 20),
-    kind("A Stripe secret key", "rk_live_", 20),
-    kind("A GitHub token", "ghp_", 36),
-    kind("A GitHub token", "gho_", 36),
-    kind("A GitHub token", "ghs_", 36),
-    kind("A GitHub token", "github_pat_", 40),
-    kind("A GitLab token", "glpat-", 20),
-    kind("A Slack token", "xoxb-", 24),
-    kind("A Slack token", "xoxp-", 24),
-    kind("A Hugging Face token", "hf_", 30),
-    kind("An npm token", "npm_", 36),
-    kind("A Google API key", "AIza", 35),
-    kind("A DigitalOcean token", "dop_v1_", 60),
-    kind("A SendGrid API key", "SG.", 60),
-    Kind { name: "An AWS access key", prefix: "AKIA", at_least: 16, upper: true },
-    Kind { name: "An AWS access key", prefix: "ASIA", at_least: 16, upper: true },
+    kind("An Anthropic API key", "sk-ant-", "k-a", 32),
+    kind("An OpenAI API key", "sk-proj-", "k-p", 32),
+    kind("An OpenAI API key", "sk-svcacct-", "k-s", 32),
+    kind("An OpenRouter API key", "sk-or-v1-", "k-o", 32),
+    kind("A Stripe secret key", "sk_live_", "k_l", 20),
+    kind("A Stripe secret key", "rk_live_", "k_l", 20),
+    kind("A GitHub token", "ghp_", "hp_", 36),
+    kind("A GitHub token", "gho_", "ho_", 36),
+    kind("A GitHub token", "ghs_", "hs_", 36),
+    kind("A GitHub token", "github_pat_", "b_p", 40),
+    kind("A GitLab token", "glpat-", "glp", 20),
+    kind("A Slack token", "xoxb-", "oxb", 24),
+    kind("A Slack token", "xoxp-", "oxp", 24),
+    kind("A Hugging Face token", "hf_", "hf_", 30),
+    kind("An npm token", "npm_", "pm_", 36),
+    kind("A Google API key", "AIza", "aiz", 35),
+    kind("A DigitalOcean token", "dop_v1_", "p_v", 60),
+    kind("A SendGrid API key", "SG.", "sg.", 60),
+    Kind { upper: true, ..kind("An AWS access key", "AKIA", "kia", 16) },
+    Kind { upper: true, ..kind("An AWS access key", "ASIA", "sia", 16) },
 ];
 
-const fn kind(name: &'static str, prefix: &'static str, at_least: usize) -> Kind {
-    Kind { name, prefix, at_least, upper: false }
+const PRIVATE_KEY: Marks = Marks::mark("y--");
+const URL: Marks = Marks::mark("://");
+
+const fn kind(name: &'static str, prefix: &'static str, mark: &str, at_least: usize) -> Kind {
+    Kind { name, prefix, mark: Marks::mark(mark), at_least, upper: false }
 }
 
-/// The kinds of credentials in a text, each once, in the order of the table.
-pub(super) fn kinds_in(text: &str) -> Vec<&'static str> {
+/// The kinds of credentials in a text with these marks, each once, in the order of the table.
+pub(super) fn kinds_in(text: &str, marks: Marks) -> Vec<&'static str> {
     let mut found = Vec::new();
     for kind in KINDS {
-        if !found.contains(&kind.name) && occurs(text, kind) {
+        if marks.share(kind.mark) && !found.contains(&kind.name) && occurs(text, kind) {
             found.push(kind.name);
         }
     }
-    if has_private_key(text) {
+    if marks.share(PRIVATE_KEY) && has_private_key(text) {
         found.push("A private key");
     }
-    if has_password_in_url(text) {
+    if marks.share(URL) && has_password_in_url(text) {
         found.push("A password in a URL");
     }
     found
@@ -119,6 +126,11 @@ fn has_password_in_url(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::turn::findings::marks;
+
+    fn kinds_in(text: &str) -> Vec<&'static str> {
+        super::kinds_in(text, marks::of(text))
+    }
 
     /// Put together here, so that no scanner takes this file for a leak.
     fn key(prefix: &str, body: &str) -> String {
@@ -152,5 +164,13 @@ mod tests {
         ] {
             assert!(kinds_in(&text).is_empty(), "{text}");
         }
+    }
+
+    #[test]
+    fn every_kind_has_its_mark() {
+        for kind in KINDS {
+            assert!(marks::of(&format!("{}.", kind.prefix)).share(kind.mark), "{}", kind.prefix);
+        }
+        assert!(marks::of("PRIVATE KEY-----").share(PRIVATE_KEY) && marks::of("a://b").share(URL));
     }
 }
