@@ -7,7 +7,9 @@
 //! Surprising fact: a stream offset counts the bytes that the source *observed and passed* plus those it *lost*. Bytes
 //! that the kernel's filter dropped as non-LLM traffic are in neither, so that a filtered request is not a hole.
 
+use std::collections::HashMap;
 use std::fmt;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -340,6 +342,32 @@ impl Event {
             Event::Close(close) => Some(close.conn),
             Event::Process(_) | Event::Tick(_) => None,
         }
+    }
+}
+
+/// A map whose keys are ids that a source counted: nobody chooses them, so a cheap hash is as good as a strong one.
+pub type IdMap<K, V> = HashMap<K, V, BuildHasherDefault<IdHasher>>;
+
+/// The hash of an [`IdMap`]. Wants keys made of integers.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        // The map takes the place from the low bits and the tag from the high ones.
+        self.0 ^ self.0 >> 32
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u32(&mut self, word: u32) {
+        self.write_u64(u64::from(word));
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        self.0 = (self.0.rotate_left(23) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }
 }
 

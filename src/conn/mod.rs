@@ -8,10 +8,10 @@
 
 mod order;
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::mem;
 
-use crate::event::{Close, CloseHow, ConnId, Direction, Event, Nanos, Open, Transport};
+use crate::event::{Close, CloseHow, ConnId, Direction, Event, IdMap, Nanos, Open, Transport};
 use crate::http::{self, Part};
 
 use order::{Order, Piece};
@@ -59,7 +59,7 @@ impl Default for Bounds {
 #[derive(Debug)]
 pub struct Stage {
     bounds: Bounds,
-    conns: HashMap<ConnId, Conn>,
+    conns: IdMap<ConnId, Conn>,
     /// Connections by the time of their last event, oldest first; the number keeps equal times apart.
     quiet: BTreeMap<(Nanos, u64), ConnId>,
     next_turn: u64,
@@ -120,7 +120,7 @@ impl Conn {
 #[derive(Debug, Default)]
 struct Past {
     /// The number of the next exchange; `None` when the connection ended of itself.
-    next_seq: HashMap<ConnId, Option<u32>>,
+    next_seq: IdMap<ConnId, Option<u32>>,
     /// Oldest first.
     order: VecDeque<ConnId>,
 }
@@ -154,7 +154,7 @@ impl Stage {
     pub fn new(bounds: Bounds) -> Stage {
         Stage {
             bounds,
-            conns: HashMap::new(),
+            conns: IdMap::default(),
             quiet: BTreeMap::new(),
             next_turn: 0,
             holding: HashSet::new(),

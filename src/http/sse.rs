@@ -232,7 +232,8 @@ fn split_field(line: &[u8]) -> (&[u8], &[u8]) {
 }
 
 fn text(bytes: &[u8]) -> Cow<'_, str> {
-    String::from_utf8_lossy(bytes)
+    // The check alone is several times as fast as looking for what is to be replaced.
+    std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
 }
 
 #[cfg(test)]

@@ -60,6 +60,8 @@ pub(super) struct Assembler {
     /// Of these, the ones that `turn` took as done because their process went on.
     settled: HashSet<CallId>,
     outlets: Vec<Box<dyn Outlet>>,
+    /// Some outlet wants calls that are under way.
+    shows_progress: bool,
     summary: Summary,
 }
 
@@ -72,6 +74,7 @@ impl Assembler {
             places: HashMap::new(),
             answered: HashMap::new(),
             settled: HashSet::new(),
+            shows_progress: outlets.iter().any(|outlet| outlet.shows_progress()),
             outlets,
             summary: Summary::default(),
         }
@@ -83,7 +86,7 @@ impl Assembler {
         for Ordered { at, kind } in batch {
             match kind {
                 Kind::Process(event) => self.process(&event),
-                Kind::Update(CallUpdate::Progress(call)) => self.progress(at, Arc::new(*call)),
+                Kind::Update(CallUpdate::Progress(call)) => self.progress(at, call),
                 Kind::Update(CallUpdate::Done(call)) => self.done(Arc::new(*call)),
                 Kind::Tick => self.push(turn::Input::Tick(at)),
             }
@@ -122,20 +125,23 @@ impl Assembler {
         self.push(turn::Input::Process(event));
     }
 
-    fn progress(&mut self, at: Nanos, call: Arc<Call>) {
-        if call.answered {
-            let mut answered = Call::clone(&call);
-            answered.state = CallState::Done;
-            answered.times.last_byte = Some(at);
-            self.answered.insert(call.id, Arc::new(answered));
-        } else {
+    fn progress(&mut self, at: Nanos, call: Box<Call>) {
+        if !call.answered {
             self.settle_before(&call);
         }
-        if !self.settled.contains(&call.id) {
-            self.push(turn::Input::Progress(&call));
+        if self.shows_progress {
+            if !self.settled.contains(&call.id) {
+                self.push(turn::Input::Progress(&call));
+            }
+            let place = self.places.get(&call.id).copied();
+            self.emit_call(Arc::new(Call::clone(&call)), place, false);
         }
-        let place = self.places.get(&call.id).copied();
-        self.emit_call(call, place, false);
+        if call.answered {
+            let mut answered = call;
+            answered.state = CallState::Done;
+            answered.times.last_byte = Some(at);
+            self.answered.insert(answered.id, Arc::new(*answered));
+        }
     }
 
     /// A client that makes its next call has read the answers before it, also where it left the last bytes of their

@@ -9,6 +9,10 @@ use crate::api::{Hub, Update};
 pub struct Live(pub Arc<Hub>);
 
 impl Outlet for Live {
+    fn shows_progress(&self) -> bool {
+        true
+    }
+
     fn take(&mut self, fact: &Fact<'_>) {
         match fact {
             Fact::Process(event) => self.0.publish(Update::Process((*event).clone())),

@@ -76,13 +76,16 @@ pub fn start(source: Box<dyn Source>, options: Options, stop: StopFlag) -> Resul
     let board = Arc::new(Board::default());
     let (status, source_name) = (source.status(), source.name());
     let workers = options.workers.max(1);
+    let shows_progress = options.outlets.iter().any(|outlet| outlet.shows_progress());
     let (answers, assembler_in) = sync_channel::<Answer>(QUEUE * (workers + 1));
     let mut threads = Vec::new();
     let mut lanes = Vec::new();
     for number in 0..workers {
         let (lane, work) = sync_channel::<Work>(QUEUE);
         let (answers, board) = (answers.clone(), board.clone());
-        threads.push(spawn(&format!("decode-{number}"), move || worker::run(number, &work, &answers, &board))?);
+        threads.push(spawn(&format!("decode-{number}"), move || {
+            worker::run(number, shows_progress, &work, &answers, &board)
+        })?);
         lanes.push(lane);
     }
     let feed = Feed { lanes, answers, tape: options.tape, seq: 0, next_tick: None, last: Nanos(0) };

@@ -47,6 +47,11 @@ pub trait Outlet: Send {
     /// Takes a fact; must not block for long, and never fails: it keeps its own error and says it.
     fn take(&mut self, fact: &Fact<'_>);
 
+    /// Whether it wants calls that are under way.
+    fn shows_progress(&self) -> bool {
+        false
+    }
+
     /// A batch of facts is complete: a good moment to flush.
     fn batch_end(&mut self) {}
 

@@ -23,10 +23,20 @@ struct Worker {
 }
 
 /// Decodes until the lane closes, then ends what is still open.
-pub(super) fn run(number: usize, work: &Receiver<Work>, answers: &SyncSender<Answer>, board: &Board) -> Result<()> {
+pub(super) fn run(
+    number: usize,
+    shows_progress: bool,
+    work: &Receiver<Work>,
+    answers: &SyncSender<Answer>,
+    board: &Board,
+) -> Result<()> {
+    let mut bounds = wire::Bounds::default();
+    if !shows_progress {
+        bounds.progress = Some(wire::Bounds::NOBODY_LOOKS);
+    }
     let mut worker = Worker {
         conn: conn::Stage::new(conn::Bounds::default()),
-        wire: wire::Stage::new(wire::Bounds::default()),
+        wire: wire::Stage::new(bounds),
         parts: Vec::new(),
         updates: Vec::new(),
         now: Nanos(0),

@@ -1,14 +1,16 @@
 //! Where a call belongs: the decision, without changing anything.
 
+use std::sync::Arc;
+
 use crate::event::Nanos;
-use crate::wire::{Call, Content, Role};
+use crate::wire::{Call, Content, Message, Role};
 
 use super::auxiliary::{self, Why};
 use super::chain::{Folds, Position, words_digest};
 use super::delegation::{AskId, Beginning};
 use super::graph::{Found, Graph, NodeId, Probe, Relation, Who};
 use super::open::end_of;
-use super::spine::{Chain, Change};
+use super::spine::{Chain, Change, Memo};
 use super::stage::{Stage, client_of, server_of, session_id, session_of_hint};
 use super::tail::{self, Tail};
 use super::{SessionId, TurnId};
@@ -74,15 +76,27 @@ pub(super) struct Conversation {
 /// Clocks of two observation points may differ by this much.
 const HOP_SLACK: u64 = 20_000_000;
 
+/// How the chain of a call's messages is had.
+type ChainOf = for<'m> fn(&'m mut Memo, &[Arc<Message>], Folds) -> Chain<'m>;
+
 impl Stage {
-    /// Decides.
+    /// Decides about a call that is done.
     pub(super) fn place(&mut self, call: &Call) -> Place {
+        self.decide(call, Memo::chain)
+    }
+
+    /// Decides about a call that is under way, which changes nothing of what is known.
+    pub(super) fn place_for_now(&mut self, call: &Call) -> Place {
+        self.decide(call, Memo::glance)
+    }
+
+    fn decide(&mut self, call: &Call, chain: ChainOf) -> Place {
         let who = Who::of(call);
         if let Some(why) = auxiliary::why(call) {
-            return self.place_auxiliary(call, why, &who);
+            return self.place_auxiliary(call, why, &who, chain);
         }
         let (start, by_response) = self.previous(call, &who);
-        let Chain { positions, base, change } = self.memo.chain(&call.messages, start);
+        let Chain { positions, base, change } = chain(&mut self.memo, &call.messages, start);
         if let Some(hop) = find_hop(&self.graph, call, positions, &who) {
             return hop;
         }
@@ -103,11 +117,11 @@ impl Stage {
         (self.start_of(call), node)
     }
 
-    fn place_auxiliary(&mut self, call: &Call, why: Why, who: &Who) -> Place {
+    fn place_auxiliary(&mut self, call: &Call, why: Why, who: &Who, chain: ChainOf) -> Place {
         let by_hint = who.hint.map(|hint| self.session_of(hint));
         let by_process = who.process.and_then(|process| self.process_sessions.peek(&process).copied());
         let found = if why == Why::Summary || by_hint.is_none() && by_process.is_none() && why != Why::Operation {
-            let Chain { positions, base, .. } = self.memo.chain(&call.messages, Folds::START);
+            let Chain { positions, base, .. } = chain(&mut self.memo, &call.messages, Folds::START);
             self.graph.find(&Probe { call, positions, base, who }).and_then(|found| self.graph.node(found.node))
         } else {
             None

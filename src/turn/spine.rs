@@ -63,6 +63,25 @@ impl Memo {
         Memo { atoms: Recent::new(bound), spines: Recent::new(SPINES), held: 0, loose: Spine::default() }
     }
 
+    /// The chain of a call that is only looked at: no spine follows it, so that what became of the messages of the call
+    /// before can still be told when the call is done.
+    pub fn glance(&mut self, messages: &[Arc<Message>], start: Folds) -> Chain<'_> {
+        let base = messages.iter().take_while(|message| message.role == Role::System).count();
+        let messages = messages.get(base..).unwrap_or_default();
+        let alike = messages.first().filter(|_| start == Folds::START).and_then(|first| self.spines.peek(&first.hash));
+        let best = alike.into_iter().flatten().max_by_key(|spine| common(&spine.messages, messages));
+        let known = best.map_or(0, |spine| common(&spine.messages, messages));
+        self.loose.messages.clear();
+        self.loose.positions.clear();
+        if let Some(spine) = best {
+            let kept = spine.positions.partition_point(|position| position.message < known);
+            self.loose.messages.extend_from_slice(spine.messages.get(..known).unwrap_or_default());
+            self.loose.positions.extend_from_slice(spine.positions.get(..kept).unwrap_or_default());
+        }
+        extend(&mut self.loose, &mut self.atoms, messages.get(known..).unwrap_or_default(), start);
+        Chain { positions: &self.loose.positions, base, change: Change::Unknown }
+    }
+
     /// The chain of a call's messages, starting from `start`.
     pub fn chain(&mut self, messages: &[Arc<Message>], start: Folds) -> Chain<'_> {
         let base = messages.iter().take_while(|message| message.role == Role::System).count();
@@ -218,6 +237,19 @@ mod tests {
         let mut edited = whole.clone();
         edited[37] = message(Role::User, 900, "edited");
         assert_eq!(memo.chain(&edited, Folds::START).change, Change::At(37));
+    }
+
+    #[test]
+    fn a_glance_reads_the_same_chain_and_leaves_no_trace() {
+        let mut memo = Memo::new(10_000);
+        let whole = history(40);
+        memo.chain(&whole[..30], Folds::START);
+        let mut edited = whole.clone();
+        edited[27] = message(Role::User, 900, "edited");
+        for messages in [&whole, &edited, &whole[5..].to_vec(), &Vec::new()] {
+            assert_eq!(memo.glance(messages, Folds::START).positions, anew(messages));
+        }
+        assert_eq!(memo.chain(&edited, Folds::START).change, Change::At(27));
     }
 
     #[test]

@@ -200,7 +200,7 @@ impl Stage {
         if self.under_way.peek(&call.id).is_some() {
             return;
         }
-        let placed = match self.place(call) {
+        let placed = match self.place_for_now(call) {
             Place::Turn(place) => self.preview(call, &place, out),
             Place::Auxiliary { session, .. } => {
                 out.push(TurnUpdate::Placed(Placement {

@@ -5,7 +5,7 @@
 
 use crate::event::{CloseHow, Nanos};
 use crate::flaw::Flaw;
-use crate::http::{Body, ExchangeId, Message, PartKind, Protocol, RequestHead, ResponseHead, Side, header};
+use crate::http::{Body, ExchangeId, Header, Message, PartKind, Protocol, RequestHead, ResponseHead, Side, header};
 use crate::wire::gather::Gather;
 use crate::wire::live::{self, Live};
 use crate::wire::registry::{self, Match, Proof};
@@ -151,6 +151,9 @@ impl Exchange {
         let websocket = registry::is_websocket(&head.method, &head.headers);
         let sure = self.found.as_ref().is_some_and(|found| found.proof == Proof::Path) && !websocket;
         self.first_at = head.first_byte;
+        if let Some(length) = length_of(&head.headers) {
+            self.request.expect(length);
+        }
         self.head = Some(head);
         if sure {
             self.begin_call(context);
@@ -206,6 +209,9 @@ impl Exchange {
             self.flaw(Flaw::UnknownHeaders);
         }
         self.response_last = Some(at);
+        if let Some(length) = length_of(&head.headers) {
+            self.response.expect(length);
+        }
         let upgraded = matches!(head.status, 101) || (head.status == 200 && self.is_connect());
         self.response_head = Some(head);
         if upgraded && let Some(found) = &self.found {
@@ -333,6 +339,11 @@ impl Exchange {
             self.live = Some(live);
         }
     }
+}
+
+/// How long a body is, where its head says so.
+fn length_of(headers: &[Header]) -> Option<usize> {
+    header(headers, "content-length")?.trim().parse().ok()
 }
 
 /// True when a request that the table does not know may still be a call by its body.

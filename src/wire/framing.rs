@@ -72,6 +72,11 @@ impl Framing {
         true
     }
 
+    /// True when it is known how the answer is framed.
+    pub(crate) fn is_decided(&self) -> bool {
+        !matches!(self, Framing::Undecided)
+    }
+
     /// True when content goes through a framer, so that nobody needs it as a whole.
     pub(crate) fn is_streamed(&self) -> bool {
         !matches!(self, Framing::Undecided | Framing::Whole | Framing::Opaque)

@@ -6,6 +6,8 @@ use crate::http::Body;
 
 /// Below this a piece is copied, so that a few bytes do not keep a source's whole buffer alive.
 const SMALL: usize = 4096;
+/// At most so much is set aside for bytes that are yet to come.
+const MAX_SET_ASIDE: usize = 1 << 20;
 
 /// Pieces of one byte string.
 #[derive(Debug, Default)]
@@ -14,6 +16,8 @@ struct Buffer {
     one: Bytes,
     /// All pieces, once there are two.
     many: Vec<u8>,
+    /// How many bytes will come, where somebody said so.
+    expected: usize,
 }
 
 impl Buffer {
@@ -26,7 +30,7 @@ impl Buffer {
             return;
         }
         if !self.one.is_empty() {
-            self.many.reserve(2 * (self.one.len() + piece.len()));
+            self.many.reserve(self.expected.max(2 * (self.one.len() + piece.len())));
             self.many.extend_from_slice(&self.one);
             self.one = Bytes::new();
         }
@@ -67,6 +71,11 @@ pub(crate) struct Gather {
 impl Gather {
     pub(crate) fn new(max_bytes: usize) -> Gather {
         Gather { wire: Buffer::default(), content: None, wire_len: 0, keep_content: true, max_bytes, over_bound: false }
+    }
+
+    /// A head says how long the body is. Taken for what it is: a claim, so that not much is set aside for it.
+    pub(crate) fn expect(&mut self, bytes: usize) {
+        self.wire.expected = bytes.min(self.max_bytes).min(MAX_SET_ASIDE);
     }
 
     pub(crate) fn push(&mut self, body: &Body) {

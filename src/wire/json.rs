@@ -92,7 +92,7 @@ impl<'a> Raw<'a> {
     pub(crate) fn text(self) -> Option<Cow<'a, str>> {
         let inner = self.0.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
         if memchr(b'\\', inner).is_none() {
-            return Some(String::from_utf8_lossy(inner));
+            return Some(utf8(inner));
         }
         Some(Cow::Owned(unescape(inner)))
     }
@@ -158,6 +158,11 @@ impl<'a> Raw<'a> {
     pub(crate) fn display(self) -> String {
         self.string().unwrap_or_else(|| String::from_utf8_lossy(self.0).into_owned())
     }
+}
+
+/// Bytes as text. The check alone is several times as fast as looking for what is to be replaced.
+fn utf8(bytes: &[u8]) -> Cow<'_, str> {
+    std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
 }
 
 /// The fields of an object.

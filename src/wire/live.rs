@@ -289,6 +289,17 @@ impl Live {
         if content.is_empty() {
             return false;
         }
+        if !self.reading.framing.is_decided() {
+            self.decide(exchange, content);
+        }
+        let Reading { decode, framing, .. } = &mut self.reading;
+        let events = decode.events;
+        framing.push(content, &mut |piece| decode.piece(at, piece));
+        decode.events != events
+    }
+
+    /// Decides how the answer is framed, once there is content that tells.
+    fn decide(&mut self, exchange: &mut Exchange, content: &[u8]) {
         let head = exchange.response_head.as_ref();
         let hint = Hint {
             content_type: head.and_then(|head| header(&head.headers, "content-type")).unwrap_or(""),
@@ -296,13 +307,10 @@ impl Live {
             lines: self.reading.decode.wire.streams_lines(),
             failed: self.call.status.is_some_and(|status| status >= 400),
         };
-        let Reading { decode, framing, .. } = &mut self.reading;
+        let framing = &mut self.reading.framing;
         if framing.decide(content, hint) && framing.is_streamed() {
             exchange.response.drop_content();
         }
-        let events = decode.events;
-        framing.push(content, &mut |piece| decode.piece(at, piece));
-        decode.events != events
     }
 
     /// What the server asked of the client inside its answer since the last time.
@@ -322,7 +330,8 @@ impl Live {
     pub(crate) fn progress(&mut self, exchange: &Exchange, at: Nanos, context: &mut Context<'_>) {
         let Some(gap) = context.bounds.progress else { return };
         // The first token is told at once: the stream may stand still after it.
-        let begun = self.reading.decode.first_token.is_some() && !self.begun;
+        let looked_at = gap != Bounds::NOBODY_LOOKS;
+        let begun = looked_at && self.reading.decode.first_token.is_some() && !self.begun;
         self.begun |= begun;
         // Its own end is told at once: the client may go on before the exchange is over.
         let answered = self.reading.decode.answer.complete && !self.answered;

@@ -1,10 +1,10 @@
 //! The stage: parts in, call updates out. Holds one entry per open exchange, and what was read of the last requests.
 
-use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use serde::Serialize;
 
-use crate::event::{Endpoint, Nanos, ProcId, Transport};
+use crate::event::{Endpoint, IdMap, Nanos, ProcId, Transport};
 use crate::http::{ExchangeId, Part, PartKind};
 use crate::wire::CallUpdate;
 use crate::wire::exchange::{Context, Exchange, Fate};
@@ -21,8 +21,14 @@ pub struct Bounds {
     pub token_gaps: usize,
     /// Bytes of earlier requests that new ones are held against.
     pub recent_bytes: usize,
-    /// How far apart two progress updates of one call are at least, in event time; `None` for no progress updates.
+    /// How far apart two progress updates of one call are at least, in event time; `None` for no progress updates. With
+    /// [`Bounds::NOBODY_LOOKS`] only what changes the order of things is told: that the request, or the answer, is complete.
     pub progress: Option<Nanos>,
+}
+
+impl Bounds {
+    /// Nobody looks at calls that are under way.
+    pub const NOBODY_LOOKS: Nanos = Nanos(u64::MAX);
 }
 
 impl Default for Bounds {
@@ -92,7 +98,7 @@ enum State {
 /// The wire stage (module docs).
 pub struct Stage {
     bounds: Bounds,
-    open: HashMap<ExchangeId, State>,
+    open: IdMap<ExchangeId, State>,
     recent: Recent,
     counters: Counters,
 }
@@ -101,7 +107,7 @@ impl Stage {
     /// A stage within bounds.
     pub fn new(bounds: Bounds) -> Stage {
         let recent = Recent::new(bounds.recent_bytes);
-        Stage { bounds, open: HashMap::new(), recent, counters: Counters::default() }
+        Stage { bounds, open: IdMap::default(), recent, counters: Counters::default() }
     }
 
     /// Takes one part. `origin` is asked when an exchange begins and when its call is done.
@@ -109,27 +115,24 @@ impl Stage {
         let before = out.len();
         let mut context = Context { bounds: &self.bounds, recent: &mut self.recent, origin, out };
         let ends = matches!(part.kind, PartKind::End(_));
-        let mut state = match self.open.remove(&part.exchange) {
-            Some(state) => state,
-            None => {
+        let full = self.open.len() >= self.bounds.exchanges;
+        let state = match self.open.entry(part.exchange) {
+            Entry::Occupied(open) => open.into_mut(),
+            Entry::Vacant(place) => {
                 self.counters.exchanges += 1;
-                let full = self.open.len() >= self.bounds.exchanges;
                 self.counters.refused += u64::from(full);
-                match Exchange::begin(part.exchange, part.at, &part.kind, &context).filter(|_| !full) {
-                    Some(exchange) => State::Open(Box::new(exchange)),
-                    None => State::NoCall,
-                }
+                let begun = Exchange::begin(part.exchange, part.at, &part.kind, &context).filter(|_| !full);
+                place.insert(begun.map_or(State::NoCall, |exchange| State::Open(Box::new(exchange))))
             }
         };
-        if let State::Open(exchange) = &mut state
+        if let State::Open(exchange) = state
             && exchange.take(part.at, part.kind, &mut context) == Fate::NoCall
         {
-            state = State::NoCall;
+            *state = State::NoCall;
         }
         if ends {
             self.counters.ignored += u64::from(matches!(state, State::NoCall));
-        } else {
-            self.open.insert(part.exchange, state);
+            self.open.remove(&part.exchange);
         }
         self.count(out.get(before..).unwrap_or_default());
     }
