@@ -296,7 +296,7 @@ static __always_inline void begin_record(struct thread *th, struct aead_call *ca
 SEC("uprobe.multi.s")
 int heron_aead_enter(struct pt_regs *ctx)
 {
-	__u64 id = bpf_get_current_pid_tgid(), cookie = bpf_get_attach_cookie(ctx), sp = PT_REGS_SP(ctx);
+	__u64 id = current_id(), cookie = bpf_get_attach_cookie(ctx), sp = PT_REGS_SP(ctx);
 	struct arguments args;
 	struct aead_call *call;
 	struct thread *th;
@@ -340,7 +340,7 @@ int heron_aead_enter(struct pt_regs *ctx)
 SEC("uretprobe.multi.s")
 int heron_aead_leave(struct pt_regs *ctx)
 {
-	__u64 id = bpf_get_current_pid_tgid(), sp = PT_REGS_SP(ctx);
+	__u64 id = current_id(), sp = PT_REGS_SP(ctx);
 	struct aead_call *call;
 	struct thread *th;
 

@@ -29,7 +29,7 @@ static __always_inline int read_user(const bool sleepable, void *to, __u32 size,
 
 static __always_inline void fill_hdr(struct heron_hdr *hdr, __u32 kind, __u32 size, __u64 start)
 {
-	__u64 id = bpf_get_current_pid_tgid();
+	__u64 id = current_id();
 
 	hdr->kind = kind;
 	hdr->size = size;

@@ -34,7 +34,7 @@ static __always_inline void go_regs_of(struct pt_regs *ctx, struct go_regs *r)
 
 static __always_inline void go_key_of(struct go_regs *r, __u64 cookie, struct go_key *key)
 {
-	key->tgid = bpf_get_current_pid_tgid() >> 32;
+	key->tgid = current_id() >> 32;
 	key->pad = 0;
 	/* The old convention has no register for it; there the stack pointer tells, which is the same at entry and return. */
 	key->g = cookie & HERON_COOKIE_GO_STACK ? r->sp : r->g;
@@ -50,7 +50,7 @@ int heron_go_enter(struct pt_regs *ctx)
 	struct go_regs regs;
 	struct go_key key;
 
-	w = watched(bpf_get_current_pid_tgid() >> 32);
+	w = watched(current_id() >> 32);
 	if (!w)
 		return 0;
 	w->flags |= HERON_WATCH_GO;
@@ -85,7 +85,7 @@ int heron_go_enter(struct pt_regs *ctx)
 SEC("uprobe.multi.s")
 int heron_go_leave(struct pt_regs *ctx)
 {
-	__u64 id = bpf_get_current_pid_tgid(), cookie = bpf_get_attach_cookie(ctx), n = 0;
+	__u64 id = current_id(), cookie = bpf_get_attach_cookie(ctx), n = 0;
 	struct heron_stream_key stream = {};
 	struct go_call *found, call;
 	struct go_regs regs;

@@ -7,6 +7,7 @@
 
 #include "abi.h"
 #include "maps.h"
+#include "pidns.h"
 #include "emit.h"
 #include "filter.h"
 #include "stream.h"

@@ -9,6 +9,7 @@ const volatile __u32 heron_wake_bytes = 1 << 20;	/* wake the reader when this mu
 const volatile __u32 heron_chunk_bytes = HERON_CHUNK_MAX; /* payload of one exact-size record */
 const volatile __u32 heron_filter = 1;		/* 0: everything of a watched process passes (tests, `--no-filter`) */
 const volatile __u32 heron_strict;
+const volatile __u32 heron_pidns;	/* inode of heron's pid namespace; 0 for the initial one */
 const volatile __u32 heron_host;	/* tell of every program that is started, watched or not */
 
 struct {

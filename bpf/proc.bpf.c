@@ -6,8 +6,8 @@ static __always_inline void fill_task(struct heron_proc *rec, __u32 kind, struct
 	rec->hdr.kind = kind;
 	rec->hdr.size = HERON_PROC_SHORT;
 	rec->hdr.time = bpf_ktime_get_ns();
-	rec->hdr.tgid = task->tgid;
-	rec->hdr.tid = task->pid;
+	rec->hdr.tgid = tgid_of(task);
+	rec->hdr.tid = tid_of(task);
 	rec->hdr.start = start;
 	rec->parent_start = 0;
 	rec->parent_tgid = 0;
@@ -22,17 +22,17 @@ static __always_inline void fill_task(struct heron_proc *rec, __u32 kind, struct
 SEC("tp_btf/sched_process_fork")
 int BPF_PROG(heron_fork, struct task_struct *parent, struct task_struct *child)
 {
-	__u32 tgid = child->tgid;
+	__u32 tgid = tgid_of(child), parent_tgid = tgid_of(parent);
 	struct heron_watch fresh = {}, *w;
 	struct heron_proc *rec;
 
 	if (child->pid != child->tgid)
 		return 0; /* a thread */
-	w = watched(parent->tgid);
+	w = watched(parent_tgid);
 	if (!w)
 		return 0;
 	fresh.start = child->start_boottime;
-	fresh.parent = parent->tgid;
+	fresh.parent = parent_tgid;
 	fresh.flags = w->flags & HERON_WATCH_STRICT;
 	count(HERON_C_FORKS, 1);
 	if (bpf_map_update_elem(&watch, &tgid, &fresh, BPF_ANY)) {
@@ -45,7 +45,7 @@ int BPF_PROG(heron_fork, struct task_struct *parent, struct task_struct *child)
 		return 0;
 	}
 	fill_task(rec, HERON_KIND_FORK, child, fresh.start);
-	rec->parent_tgid = parent->tgid;
+	rec->parent_tgid = parent_tgid;
 	rec->parent_start = w->start;
 	rec->shares_memory = child->mm == parent->mm;
 	bpf_ringbuf_submit(rec, BPF_RB_FORCE_WAKEUP);
@@ -55,13 +55,14 @@ int BPF_PROG(heron_fork, struct task_struct *parent, struct task_struct *child)
 SEC("tp_btf/sched_process_exec")
 int BPF_PROG(heron_exec, struct task_struct *task, int old_pid, struct linux_binprm *bprm)
 {
-	struct heron_watch *w = watched(task->tgid);
+	__u32 tgid = tgid_of(task);
+	struct heron_watch *w = watched(tgid);
 	struct heron_proc *rec;
 	struct mm_struct *mm;
 	__u64 from, len, start;
 	long n;
 
-	if (!w && !heron_host)
+	if (!w && (!heron_host || !tgid))
 		return 0;
 	if (w)
 		count(HERON_C_EXECS, 1);
@@ -96,14 +97,14 @@ int BPF_PROG(heron_exec, struct task_struct *task, int old_pid, struct linux_bin
 SEC("tp_btf/sched_process_exit")
 int BPF_PROG(heron_exit, struct task_struct *task)
 {
-	struct heron_watch *w = watched(task->tgid);
-	__u32 tgid = task->tgid;
+	__u32 tgid = tgid_of(task);
+	struct heron_watch *w = watched(tgid);
 	struct heron_proc *rec;
 	__u64 id;
 
 	if (!w)
 		return 0;
-	id = (__u64)tgid << 32 | (__u32)task->pid;
+	id = (__u64)tgid << 32 | tid_of(task);
 	bpf_map_delete_elem(&threads, &id);
 	if (task->signal->live.counter != 0)
 		return 0; /* other threads live on */

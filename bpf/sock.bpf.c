@@ -234,7 +234,7 @@ static __always_inline void aead_moved(struct sock *sk, struct thread *th, struc
 
 static __always_inline void sock_moved(struct sock *sk, int ret, int flags, __u32 direction)
 {
-	__u64 id = bpf_get_current_pid_tgid();
+	__u64 id = current_id();
 	struct heron_stream_key *key;
 	struct vec_loop loop = {};
 	struct heron_stream *st;

@@ -111,7 +111,7 @@ static __always_inline void vote(struct thread *th, struct heron_stream_key *key
 
 static __always_inline int tls_enter(struct pt_regs *ctx)
 {
-	__u64 id = bpf_get_current_pid_tgid(), cookie = bpf_get_attach_cookie(ctx);
+	__u64 id = current_id(), cookie = bpf_get_attach_cookie(ctx);
 	struct heron_stream_key key = {};
 	struct arguments args;
 	struct thread *th;
@@ -174,7 +174,7 @@ static __always_inline __u64 moved(const bool sleepable, struct frame *f, __u64 
 
 static __always_inline int tls_leave(const bool sleepable, struct pt_regs *ctx)
 {
-	__u64 id = bpf_get_current_pid_tgid(), n;
+	__u64 id = current_id(), n;
 	struct heron_stream_key key = {};
 	struct thread *th;
 	struct frame f;

@@ -9,10 +9,10 @@ use std::path::Path;
 
 use duckdb::{Connection, params};
 
-use super::StoreError;
 use super::blobs::{Pieces, chain_keys};
 use super::block::{entries, piece_number};
 use super::rows::{append_all, hugeint, signed};
+use super::{StoreError, schema};
 use crate::event::Nanos;
 
 /// Chains of messages that are at hand while pruning.
@@ -139,16 +139,11 @@ fn reclaim(connection: &Connection) -> Result<(), StoreError> {
 
 /// Writes a table anew, with what is in it.
 fn rewrite(connection: &Connection, table: &str) -> Result<(), StoreError> {
-    let definition: String = connection.query_row(
-        "SELECT sql FROM duckdb_tables() WHERE database_name = current_database() AND table_name = ?",
-        params![table],
-        |row| row.get(0),
-    )?;
-    let Some(columns) = definition.strip_prefix(&format!("CREATE TABLE {table}(")) else {
-        return Err(StoreError::new(format!("the table {table} has an unknown definition: {definition}")));
+    let Some(definition) = schema::definition(table, &format!("{table}_kept")) else {
+        return Err(StoreError::new(format!("the table {table} is unknown to this heron")));
     };
     connection.execute_batch(&format!(
-        "CREATE TABLE {table}_kept({columns}
+        "{definition}
          INSERT INTO {table}_kept SELECT * FROM {table};
          DROP TABLE {table};
          ALTER TABLE {table}_kept RENAME TO {table};"

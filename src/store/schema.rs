@@ -94,6 +94,14 @@ DROP TABLE old_findings; DROP TABLE old_images; DROP TABLE old_exits;
 /// The version that this program writes.
 pub(super) const VERSION: i64 = UPGRADES.len() as i64 + 1;
 
+/// The statement that makes a table, under another name. The database itself would not tell it with its compression.
+pub(super) fn definition(table: &str, name: &str) -> Option<String> {
+    let head = format!("CREATE TABLE {table} (");
+    let (_, rest) = TABLES.split_once(&head)?;
+    let (columns, _) = rest.split_once(");")?;
+    Some(format!("CREATE TABLE {name} ({columns});"))
+}
+
 /// Makes the tables, or brings them up to date.
 pub(super) fn migrate(connection: &Connection) -> Result<(), StoreError> {
     connection.execute_batch("CREATE TABLE IF NOT EXISTS schema_version (version BIGINT NOT NULL)")?;

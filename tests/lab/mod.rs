@@ -52,8 +52,17 @@ pub struct Server {
 
 impl Server {
     pub fn start(args: &[&str]) -> Server {
+        Server::begin(Command::new(python()), args)
+    }
+
+    /// As [`Server::start`], in namespaces of its own: reachable from there only.
+    pub fn start_in(namespaces: &Namespaces, args: &[&str]) -> Server {
+        Server::begin(namespaces.command(&python()), args)
+    }
+
+    fn begin(mut interpreter: Command, args: &[&str]) -> Server {
         let dir = tempfile::tempdir().unwrap();
-        let mut child = Command::new(python())
+        let mut child = interpreter
             .arg(root().join("testdata/server/model_server.py"))
             .arg("--dir")
             .arg(dir.path())
@@ -86,6 +95,50 @@ impl Server {
 }
 
 impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A pid, mount and network namespace with a loopback device only; everything in it ends with the value.
+pub struct Namespaces {
+    child: Child,
+    init: u32,
+}
+
+impl Namespaces {
+    /// Makes them; `None`, said loudly, where that cannot be done or the kernel cannot be traced.
+    pub fn make(test: &str) -> Option<Namespaces> {
+        if !can_trace(test) {
+            return None;
+        }
+        let mut child = Command::new("unshare")
+            .args(["--pid", "--mount", "--net", "--mount-proc", "--fork", "--kill-child", "sh", "-c"])
+            .arg("ip link set lo up && echo up && exec sleep infinity")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        if line != "up\n" {
+            eprintln!("SKIPPED {test}: no namespaces can be made here");
+            let _ = child.wait();
+            return None;
+        }
+        let init = *heron::proc::tree(child.id()).get(1).unwrap();
+        Some(Namespaces { child, init })
+    }
+
+    /// A command that will run in them.
+    pub fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["--pid", "--mount", "--net", "--target", &self.init.to_string(), "--"]).arg(program);
+        command
+    }
+}
+
+impl Drop for Namespaces {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -192,9 +245,14 @@ impl Drop for Exec {
 
 /// Compares JSON lines (and, with `api`, stored bodies) with the server's record; panics with every difference.
 pub fn equals_record(server: &Server, lines: &Path, api: Option<&str>) {
+    compare(server, lines, api, &[]);
+}
+
+/// As [`equals_record`], with more options of the comparison.
+pub fn compare(server: &Server, lines: &Path, api: Option<&str>, options: &[&str]) {
     let mut check = Command::new(python());
     check.arg(root().join("testdata/check_record.py")).arg("--record").arg(server.record()).arg("--calls").arg(lines);
-    check.arg("--require-process");
+    check.arg("--require-process").args(options);
     if let Some(api) = api {
         check.args(["--api", &format!("http://{api}")]);
     }

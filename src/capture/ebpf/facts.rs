@@ -24,6 +24,8 @@ pub struct Facts {
     pub user_dynptr: bool,
     /// Many probes in one link, with offsets, cookies and a pid filter (6.6).
     pub uprobe_multi: bool,
+    /// The inode of heron's pid namespace (a container has its own), 0 for the initial one: processes outside of it are not seen.
+    pub pid_namespace: u32,
     /// `confidentiality`, `integrity` or `none`.
     pub lockdown: String,
 }
@@ -52,6 +54,7 @@ impl Facts {
             root: nix::unistd::geteuid().is_root(),
             user_dynptr: has("bpf_copy_from_user_dynptr") && has("bpf_probe_read_user_dynptr"),
             uprobe_multi: has("bpf_uprobe_multi_link_attach"),
+            pid_namespace: pid_namespace(),
             lockdown: lockdown(),
             release,
         }
@@ -102,6 +105,14 @@ fn parse_version(release: &str) -> (u32, u32) {
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
+/// The initial namespace has a number of its own since Linux 3.8 (`PROC_PID_INIT_INO`).
+fn pid_namespace() -> u32 {
+    use std::os::unix::fs::MetadataExt;
+    const INITIAL: u32 = 0xeffffffc;
+    let inode = fs::metadata("/proc/self/ns/pid").ok().and_then(|meta| u32::try_from(meta.ino()).ok());
+    inode.filter(|inode| *inode != INITIAL).unwrap_or(0)
+}
+
 fn lockdown() -> String {
     let text = fs::read_to_string(Path::new("/sys/kernel/security/lockdown")).unwrap_or_default();
     let active = text.split_whitespace().find_map(|word| word.strip_prefix('[')?.strip_suffix(']'));
@@ -129,6 +140,7 @@ mod tests {
             root: true,
             user_dynptr: true,
             uprobe_multi: true,
+            pid_namespace: 0,
             lockdown: "none".to_owned(),
         };
         assert_eq!(good.obstacle(), None);

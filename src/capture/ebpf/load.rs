@@ -22,6 +22,7 @@ pub fn load<'a>(config: &Config, facts: &Facts, place: &'a mut MaybeUninit<OpenO
     rodata.heron_exact_records = u32::from(decisions.exact_records);
     rodata.heron_sleepable = u32::from(decisions.sleepable);
     rodata.heron_filter = u32::from(config.filter);
+    rodata.heron_pidns = facts.pid_namespace;
     rodata.heron_host = u32::from(config.choose.is_some());
     rodata.heron_strict = u32::from(config.strict);
     rodata.heron_chunk_bytes = (config.ring_bytes / 8).min(1 << 20);
