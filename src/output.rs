@@ -5,12 +5,12 @@ use serde_json::{Map, Value, json};
 
 use crate::capture::Encrypted;
 use crate::event::ProcessInfo;
-use crate::store::{CallSummary, ProcessBrief, TurnSummary};
-use crate::turn::{Placement, Turn};
+use crate::store::{CallSummary, FindingRow, ProcessBrief, TurnSummary};
+use crate::turn::{Finding, Placement, Turn};
 use crate::wire::Call;
 
 /// Fields of the API's shapes that the lines do not have.
-const NOT_IN_LINES: &[&str] = &["state", "preview", "errors", "time"];
+const NOT_IN_LINES: &[&str] = &["state", "preview"];
 
 /// A call's line, without its line end. `info` is its process's image where that is known.
 pub fn call_line(call: &Call, place: Option<&Placement>, info: Option<&ProcessInfo>) -> String {
@@ -38,6 +38,11 @@ pub fn encrypted_line(encrypted: &Encrypted) -> String {
         "reason": encrypted.reason,
     })
     .to_string()
+}
+
+/// A finding's line, without its line end. Its `type` is `finding`, so what kind it is of is `kind`.
+pub fn finding_line(finding: &Finding) -> String {
+    line("finding", &FindingRow::of(finding), &[])
 }
 
 fn line(kind: &str, shape: &impl Serialize, without: &[&str]) -> String {

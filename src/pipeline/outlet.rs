@@ -102,6 +102,10 @@ impl<W: Write + Send> Outlet for JsonLines<W> {
                 self.line(&line);
             }
             Fact::Encrypted(encrypted) => self.line(&output::encrypted_line(encrypted)),
+            Fact::Finding(finding) => {
+                let line = output::finding_line(finding);
+                self.line(&line);
+            }
             _ => {}
         }
     }

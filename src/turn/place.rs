@@ -2,16 +2,15 @@
 
 use std::sync::Arc;
 
-use crate::event::Nanos;
 use crate::wire::{Call, Content, Message, Role};
 
 use super::auxiliary::{self, Why};
-use super::chain::{Folds, Position, words_digest};
+use super::chain::{Folds, words_digest};
 use super::delegation::{AskId, Beginning};
-use super::graph::{Found, Graph, NodeId, Probe, Relation, Who};
-use super::open::end_of;
+use super::graph::{Found, NodeId, Probe, Relation, Who};
+use super::hop::find_hop;
 use super::spine::{Chain, Change, Memo};
-use super::stage::{Stage, client_of, server_of, session_id, session_of_hint};
+use super::stage::{Stage, session_id, session_of_hint};
 use super::tail::{self, Tail};
 use super::{SessionId, TurnId};
 
@@ -72,9 +71,6 @@ pub(super) struct Conversation {
     /// The turn it began in, for a sub-agent.
     pub parent: Option<TurnId>,
 }
-
-/// Clocks of two observation points may differ by this much.
-const HOP_SLACK: u64 = 20_000_000;
 
 /// How the chain of a call's messages is had.
 type ChainOf = for<'m> fn(&'m mut Memo, &[Arc<Message>], Folds) -> Chain<'m>;
@@ -270,43 +266,4 @@ impl Stage {
 /// Headers by which an agent says that a sub-agent calls.
 fn says_sub_agent(call: &Call) -> bool {
     call.request_header("x-claude-code-parent-agent-id").is_some() || call.request_header("x-openai-subagent").is_some()
-}
-
-/// The same call seen twice: the same conversation, one inside the other in time, on another connection to another server (a proxy
-/// between them) or on the same connection seen from both ends.
-fn find_hop(graph: &Graph, call: &Call, positions: &[Position], who: &Who) -> Option<Place> {
-    let at = positions.last()?.folds;
-    let (started, ended, server) = (call.times.request_first, end_of(call), server_of(call));
-    graph.same_request(at.chain).find_map(|(id, node)| {
-        let other_server = server.is_some() && node.server.is_some() && server != node.server;
-        let other_process = who.process.is_some() && node.who.process.is_some() && who.process != node.who.process;
-        let both_ends = other_process && call.client.is_some() && node.client == client_of(call);
-        if node.who.conn == who.conn || node.at.strict != at.strict || !(other_server || both_ends) {
-            return None;
-        }
-        if !same_answer(node, call) {
-            return None;
-        }
-        if encloses(started, ended, node.started, node.ended) {
-            Some(Place::Encloses { node: id })
-        } else if encloses(node.started, node.ended, started, ended) {
-            Some(Place::HopOf { node: id })
-        } else {
-            None
-        }
-    })
-}
-
-fn encloses(outer_start: Nanos, outer_end: Nanos, start: Nanos, end: Nanos) -> bool {
-    outer_start <= start && end.0 <= outer_end.0.saturating_add(HOP_SLACK) && start < outer_end
-}
-
-fn same_answer(node: &super::graph::Node, call: &Call) -> bool {
-    let atoms = call.output.first().map(super::chain::atoms).unwrap_or_default();
-    let answer = (!atoms.is_empty()).then(|| super::chain::run_of(&atoms).0);
-    match (node.answer, answer) {
-        (Some((known, _)), Some(answer)) => known == answer,
-        (None, None) => true,
-        _ => node.unanswered,
-    }
 }

@@ -5,18 +5,19 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use crate::event::{Nanos, ProcId, ProcessChange, ProcessEvent};
+use crate::event::{Nanos, ProcId, ProcessEvent};
 use crate::wire::{Call, CallId};
 
 use super::auxiliary::Why;
 use super::chain::{Digest, Folds, run_of, words_digest};
 use super::delegation::{Ask, Delegations, Tree};
 use super::findings::{Findings, Seen};
-use super::graph::{Graph, Node, NodeId, Who, tools_digest};
+use super::graph::{Graph, Node, Who, tools_digest};
 use super::open::{OpenTurn, Start, end_of, failure};
 use super::place::{Conversation, Place, TurnPlace};
 use super::processes::Processes;
 use super::recent::Recent;
+use super::settle::{SHOWN_ALWAYS, show};
 use super::spine::Memo;
 use super::{Agent, Finding, Placement, SessionId, TurnId, TurnStatus, TurnUpdate, chain, profile};
 
@@ -48,7 +49,7 @@ pub struct Config {
     pub settle_unanswered: Nanos,
 }
 
-const MINUTE: u64 = 60 * 1_000_000_000;
+pub(super) const MINUTE: u64 = 60 * 1_000_000_000;
 
 impl Default for Config {
     fn default() -> Config {
@@ -105,29 +106,25 @@ pub(super) struct Summary {
 #[derive(Debug)]
 pub struct Stage {
     pub(super) config: Config,
-    counters: Counters,
+    pub(super) counters: Counters,
     pub(super) memo: Memo,
     pub(super) graph: Graph,
     pub(super) processes: Processes,
     pub(super) delegations: Delegations,
     pub(super) turns: HashMap<TurnId, OpenTurn>,
-    quiet: BTreeSet<(Nanos, TurnId)>,
+    pub(super) quiet: BTreeSet<(Nanos, TurnId)>,
     pub(super) conversations: Recent<u64, Conversation>,
     next_conversation: u64,
     pub(super) hints: Recent<Digest, SessionId>,
     pub(super) process_sessions: Recent<ProcId, (SessionId, u64)>,
     pub(super) summaries: Vec<Summary>,
     under_way: Recent<CallId, Option<TurnId>>,
-    findings: Findings,
+    pub(super) findings: Findings,
     found: Vec<Finding>,
 }
 
 /// How many summaries are kept.
 const SUMMARIES: usize = 64;
-/// Turns of up to this many steps are handed on at every change; longer ones when they grew by a sixteenth, changed their
-/// status, or a second passed for each 32 steps.
-const SHOWN_ALWAYS: usize = 64;
-
 impl Default for Stage {
     fn default() -> Stage {
         Stage::new(Config::default())
@@ -171,29 +168,6 @@ impl Stage {
     /// What was counted so far.
     pub fn counters(&self) -> Counters {
         self.counters
-    }
-
-    fn process(&mut self, event: &ProcessEvent, out: &mut Vec<TurnUpdate>) {
-        self.processes.push(event);
-        if !matches!(event.change, ProcessChange::Exit { .. }) {
-            return;
-        }
-        let mut left: Vec<TurnId> = self
-            .turns
-            .values()
-            .filter(|open| open.last_process == Some(event.process))
-            .map(|open| open.turn.id)
-            .collect();
-        left.sort_unstable();
-        for id in left {
-            let Some(open) = self.turns.get_mut(&id) else { continue };
-            if open.is_in_progress() {
-                open.set_status(TurnStatus::Interrupted);
-                show(open, event.at, true, out);
-            } else if open.is_answered() {
-                self.settle(id, None, out);
-            }
-        }
     }
 
     fn progress(&mut self, call: &Call, out: &mut Vec<TurnUpdate>) {
@@ -274,7 +248,7 @@ impl Stage {
         let shown = self.under_way.remove(&call.id).flatten();
         let placement = match self.place(call) {
             Place::Auxiliary { why, session, conversation } => self.auxiliary(call, why, session, conversation),
-            Place::HopOf { node } => self.hop(call.id, node, out),
+            Place::HopOf { node } => self.hop(call.id, node),
             Place::Encloses { node } => self.enclose(call, node, out),
             Place::Turn(place) => self.add(call, &place, out),
         };
@@ -317,48 +291,6 @@ impl Stage {
             self.summaries.remove(0);
         }
         self.summaries.push(Summary { piece, conversation });
-    }
-
-    fn hop(&mut self, call_id: CallId, node: NodeId, _out: &mut Vec<TurnUpdate>) -> Placement {
-        self.counters.hops += 1;
-        let Some(node) = self.graph.node_mut(node) else {
-            return Placement { call_id, turn_id: None, session_id: None, auxiliary: false, hop_of: None };
-        };
-        if node.hops.len() < 8 {
-            node.hops.push(call_id);
-        }
-        Placement {
-            call_id,
-            turn_id: node.turn,
-            session_id: Some(node.session),
-            auxiliary: false,
-            hop_of: Some(node.call_id),
-        }
-    }
-
-    /// The call encloses one that was placed already: that one is the hop.
-    fn enclose(&mut self, call: &Call, id: NodeId, out: &mut Vec<TurnUpdate>) -> Placement {
-        let mut placement =
-            Placement { call_id: call.id, turn_id: None, session_id: None, auxiliary: false, hop_of: None };
-        let Some(node) = self.graph.node_mut(id) else { return placement };
-        self.counters.hops += 1;
-        let inner = std::mem::replace(&mut node.call_id, call.id);
-        (placement.turn_id, placement.session_id) = (node.turn, Some(node.session));
-        (node.started, node.ended) = (call.times.request_first, end_of(call));
-        node.who = Who::of(call);
-        (node.server, node.client) = (server_of(call), client_of(call));
-        if node.hops.len() < 8 {
-            node.hops.push(inner);
-        }
-        for hop in &node.hops {
-            out.push(TurnUpdate::Placed(Placement { call_id: *hop, hop_of: Some(call.id), ..placement }));
-        }
-        if let Some(open) = placement.turn_id.and_then(|turn| self.turns.get_mut(&turn)) {
-            self.quiet.remove(&(open.last_end, open.turn.id));
-            open.replace_call(inner, call);
-            self.quiet.insert((open.last_end, open.turn.id));
-        }
-        placement
     }
 
     fn add(&mut self, call: &Call, place: &TurnPlace, out: &mut Vec<TurnUpdate>) -> Placement {
@@ -426,20 +358,6 @@ impl Stage {
         }
     }
 
-    /// A new turn of a conversation ends the one before.
-    fn supersede(&mut self, conversation: u64, at: Nanos, out: &mut Vec<TurnUpdate>) {
-        let Some(before) = self.conversations.peek(&conversation).map(|known| known.last_turn) else { return };
-        let Some(open) = self.turns.get_mut(&before) else { return };
-        if open.is_in_progress() {
-            open.set_status(TurnStatus::Interrupted);
-        }
-        if open.is_answered() && !open.expects_sub_turn() {
-            self.settle(before, None, out);
-        } else {
-            show(open, at, false, out);
-        }
-    }
-
     fn link_parent(&mut self, place: &TurnPlace, id: TurnId, call: &Call, out: &mut Vec<TurnUpdate>) {
         let Some((parent, Some(ask))) = place.parent else { return };
         self.delegations.claim(ask);
@@ -496,63 +414,6 @@ impl Stage {
         let node = previous.and_then(|id| self.graph.by_response(id, &Who::of(call)));
         node.and_then(|id| self.graph.node(id)).and_then(|node| node.after.first().copied()).unwrap_or(Folds::START)
     }
-
-    fn tick(&mut self, at: Nanos, out: &mut Vec<TurnUpdate>) {
-        let due = Nanos(at.0.saturating_sub(self.config.settle_answered.0));
-        let quiet: Vec<TurnId> = self.quiet.range(..(due, TurnId([0; 16]))).map(|(_, id)| *id).collect();
-        for id in quiet {
-            if self.is_settled(id, at) {
-                self.settle(id, None, out);
-            }
-        }
-        // Only turns that changed lately can be waiting to be shown.
-        let lately = Nanos(at.0.saturating_sub(2 * MINUTE));
-        let recent: Vec<TurnId> = self.quiet.range((lately, TurnId([0; 16]))..).map(|(_, id)| *id).collect();
-        for id in recent {
-            if let Some(open) = self.turns.get_mut(&id) {
-                show(open, at, false, out);
-            }
-        }
-    }
-
-    /// True when a turn has been quiet for so long that nothing continues it.
-    pub(super) fn is_settled(&self, id: TurnId, at: Nanos) -> bool {
-        self.turns.get(&id).is_none_or(|open| {
-            let limit = if open.is_in_progress() { self.config.settle_unanswered } else { self.config.settle_answered };
-            at.since(open.last_end) > limit
-        })
-    }
-
-    /// Hands a turn on for the last time and forgets it.
-    fn settle(&mut self, id: TurnId, unfinished: Option<TurnStatus>, out: &mut Vec<TurnUpdate>) {
-        let Some(mut open) = self.turns.remove(&id) else { return };
-        self.quiet.remove(&(open.last_end, id));
-        self.findings.forget(id);
-        if open.is_in_progress() {
-            let ended = open.last_process.is_some_and(|process| self.processes.has_ended(process));
-            let status = if ended { TurnStatus::Interrupted } else { unfinished.unwrap_or(TurnStatus::Interrupted) };
-            open.set_status(status);
-        }
-        open.turn.settled = true;
-        out.push(TurnUpdate::Turn(Box::new(open.turn)));
-    }
-
-    fn evict(&mut self, out: &mut Vec<TurnUpdate>) {
-        while self.turns.len() > self.config.max_open_turns {
-            let Some((_, id)) = self.quiet.first().copied() else { return };
-            self.counters.turns_evicted += 1;
-            self.settle(id, Some(TurnStatus::Cut), out);
-        }
-    }
-
-    fn end(&mut self, out: &mut Vec<TurnUpdate>) {
-        let mut left: Vec<(Nanos, TurnId)> =
-            self.turns.values().map(|open| (open.turn.started_at, open.turn.id)).collect();
-        left.sort_unstable();
-        for (_, id) in left {
-            self.settle(id, Some(TurnStatus::Cut), out);
-        }
-    }
 }
 
 impl Tree for Stage {
@@ -568,19 +429,6 @@ impl Tree for Stage {
         };
         self.turns.values().filter(same).take(2).count()
     }
-}
-
-/// Hands a turn on, unless it is long and was shown lately.
-fn show(open: &mut OpenTurn, at: Nanos, always: bool, out: &mut Vec<TurnUpdate>) {
-    let (steps, shown_at, changed) = open.shown;
-    let length = open.turn.steps.len();
-    let grown = length <= SHOWN_ALWAYS || length >= steps + steps / 16;
-    let waited = at.since(shown_at).0 >= 1_000_000_000 * (1 + length as u64 / 32);
-    if !changed || !(always || grown || waited || !open.is_in_progress()) {
-        return;
-    }
-    open.shown = (length, at, false);
-    out.push(TurnUpdate::Turn(Box::new(open.turn.clone())));
 }
 
 /// The server as far as it can be told from another.
