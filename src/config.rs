@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 use crate::event::Nanos;
+use crate::price::Rule;
 use crate::proc::select::Wanted;
 use crate::store::Keep;
 
@@ -30,6 +31,8 @@ pub struct Config {
     pub capture: Capture,
     /// Which processes are agents, beside the built-in rules.
     pub watch: Vec<WatchRule>,
+    /// What calls cost, before the built-in list prices.
+    pub price: Vec<Rule>,
 }
 
 /// The console and the API.
@@ -232,6 +235,15 @@ mod tests {
         let error = |text: &str| Config::parse(text).unwrap_err().to_string();
         assert!(error("[store]\nmax_mib = 1\n").contains("at least 16"));
         assert!(error("[[watch]]\nname = \"mine\"\n").contains("no condition"));
+    }
+
+    #[test]
+    fn a_price_is_read_with_all_its_keys() {
+        let text = "[[price]]\nmodel = \"mine-*\"\ninput = 2.0\noutput = 8\ncache_read = 0.2\ncache_write = 2.5\ncache_write_1h = 4\nreasoning = 9\ncontext = 1000\n";
+        let rule = Config::parse(text).unwrap().price.remove(0);
+        assert_eq!((rule.model.as_str(), rule.output, rule.context), ("mine-*", Some(8.0), Some(1_000)));
+        let error = Config::parse("[[price]]\nmodle = \"x\"\n").unwrap_err().to_string();
+        assert!(error.contains("did you mean `model`?"), "{error}");
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! - [`conn`]: events -> one decoder per connection.
 //! - [`http`]: bytes of a connection -> parts of exchanges.
 //! - [`wire`]: parts -> calls, one file per wire API.
+//! - [`price`]: what calls cost, and context windows, from an embedded table.
 //! - [`turn`]: calls -> turns, sessions, findings.
 //! - [`store`]: all of it as rows in DuckDB, bodies byte for byte.
 //! - [`api`]: rows and live state over HTTP on loopback, and the console.
@@ -29,6 +30,7 @@ pub mod http;
 pub mod launch;
 pub mod output;
 pub mod pipeline;
+pub mod price;
 pub mod proc;
 pub mod redact;
 pub mod signal;

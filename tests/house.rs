@@ -12,6 +12,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ("conn", &["capture", "wire", "turn", "store", "api", "pipeline", "proc"]),
     ("http", &["capture", "conn", "wire", "turn", "store", "api", "pipeline", "proc"]),
     ("wire", &["capture", "conn", "turn", "store", "api", "pipeline", "proc"]),
+    ("price", &["capture", "conn", "http", "turn", "store", "api", "pipeline", "proc"]),
     ("turn", &["capture", "conn", "http", "store", "api", "pipeline", "proc"]),
     ("store", &["capture", "conn", "api", "pipeline", "proc"]),
     ("api", &["pipeline", "conn", "capture"]),
@@ -19,7 +20,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms without clock, files, threads, sockets and the process table.
-const PURE: &[&str] = &["conn", "http", "wire", "turn"];
+const PURE: &[&str] = &["conn", "http", "wire", "price", "turn"];
 const IMPURE_WORDS: &[&str] =
     &["std::fs", "std::net::Tcp", "std::thread", "SystemTime", "Instant::now", "tokio::", "procfs::", "unsafe "];
 

@@ -9,12 +9,14 @@ mod wire_world;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use heron::capture::pcap::{FileSource, Options};
 use heron::capture::{Source, StopFlag};
 use heron::event::ConnId;
 use heron::turn::{Config, Input, Placement, Stage, Turn, TurnUpdate};
 use heron::wire::{Bounds, Call, CallId};
+use serde_json::Value;
 use wire_world::Pipe;
 
 fn calls(path: &Path) -> Vec<Call> {
@@ -106,6 +108,74 @@ fn turns_of_the_captures_are_the_same_without_any_header_and_raise_nothing() {
         seen += whole.turns.len();
     }
     assert!(seen > 20, "only {seen} turns");
+}
+
+/// The JSON lines of the built binary.
+fn lines(capture: &str, more: &[&str]) -> Vec<Value> {
+    let home = tempfile::tempdir().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_heron"))
+        .args(["replay", "--no-retention", "--no-console", "--json", capture])
+        .args(more)
+        .env("HOME", home.path())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+const EVERY_CALL: &str = "testdata/pcaps/sdk/every-call.pcap";
+
+fn of<'a>(lines: &'a [Value], kind: &str) -> Vec<&'a Value> {
+    lines.iter().filter(|line| line["type"] == kind).collect()
+}
+
+#[test]
+fn findings_are_lines_that_name_their_turn_and_calls_for_any_number_of_workers() {
+    let one = lines(EVERY_CALL, &["--workers", "1"]);
+    assert_eq!(one, lines(EVERY_CALL, &["--workers", "4"]));
+    let ids = |kind| of(&one, kind).iter().map(|line| line["id"].clone()).collect::<Vec<_>>();
+    let (turns, calls, findings) = (ids("turn"), ids("call"), of(&one, "finding"));
+    assert!(findings.len() > 10, "{}", findings.len());
+    for finding in findings {
+        assert!(turns.contains(&finding["turn_id"]), "{finding}");
+        assert!(finding["call_ids"].as_array().unwrap().iter().all(|call| calls.contains(call)), "{finding}");
+        assert!(["info", "warning", "critical"].contains(&finding["severity"].as_str().unwrap()), "{finding}");
+        assert!(finding["kind"].is_string() && finding["sentence"].as_str().unwrap().ends_with('.'), "{finding}");
+    }
+}
+
+#[test]
+fn a_turn_costs_what_its_calls_cost_and_an_unknown_price_is_null() {
+    let lines = lines(EVERY_CALL, &[]);
+    let calls = of(&lines, "call");
+    let mut priced = 0;
+    for turn in of(&lines, "turn") {
+        let of_turn = || calls.iter().filter(|call| call["turn_id"] == turn["id"] && call["cost"].is_object());
+        let sum: f64 = of_turn().map(|call| call["cost"]["total"].as_f64().unwrap()).sum();
+        assert_eq!(turn["cost"].is_null(), of_turn().count() == 0, "{turn}");
+        assert!((turn["cost"]["total"].as_f64().unwrap_or(0.0) - sum).abs() < 1e-9, "{turn}");
+        priced += of_turn().count();
+    }
+    assert!(priced > 20, "{priced}");
+    let cost = |model: &str| calls.iter().find(|call| call["response_model"] == model).map(|call| call["cost"].clone());
+    assert_eq!(cost("qwen3:8b"), Some(Value::Null), "a model on a machine of one's own");
+    // 4,027 input tokens at 2 dollars a million, of which some were cached, and 61 of output at 10.
+    let sonnet = cost("claude-sonnet-5-5").unwrap();
+    assert_eq!((&sonnet["currency"], &sonnet["complete"]), (&Value::from("USD"), &Value::from(true)));
+    assert!((sonnet["output_text"].as_f64().unwrap() - 61.0 * 10e-6).abs() < 1e-12, "{sonnet}");
+}
+
+#[test]
+fn prices_of_one_s_own_go_before_the_table() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("prices.toml");
+    std::fs::write(&file, "[[price]]\nmodel = \"qwen3*\"\ninput = 1\noutput = 2\n").unwrap();
+    let lines = lines(EVERY_CALL, &["--prices", file.to_str().unwrap()]);
+    let own = of(&lines, "call").into_iter().find(|call| call["response_model"] == "qwen3:8b").unwrap();
+    let tokens = |name: &str| own["usage"][name].as_f64().unwrap() * 1e-6;
+    let expected = tokens("input_total") + 2.0 * tokens("output_total");
+    assert!((own["cost"]["total"].as_f64().unwrap() - expected).abs() < 1e-12, "{own}");
 }
 
 /// Of each capture: turns, calls in turns, tool calls, agent. Each script asks for a probe, runs it and reports, unless it says

@@ -317,6 +317,28 @@ fn a_turn_far_above_the_usual_is_found() {
     assert_eq!(kinds(costs(100_000)), none());
 }
 
+/// The same tokens each turn; the last turn's model is another.
+fn models(last: &'static str) -> impl Fn(&mut World) {
+    move |world| {
+        let mut chat = chat(1, 1);
+        for n in 0..7u32 {
+            chat.user(&format!("question {n}"));
+            chat.model = if n == 6 { last } else { "claude-haiku-4-5" }.into();
+            chat.usage = cached(100_000, 20_000, if n == 6 { 170_000 } else { 20_000 });
+            world.call(&mut chat, &format!("c{n}"), says("answer"));
+        }
+    }
+}
+
+#[test]
+fn a_turn_far_above_the_usual_is_measured_in_dollars_where_prices_are_known() {
+    assert_eq!(kinds(models("claude-opus-4-5")), ["cost_spike"]);
+    let sentence = run(Sight::All, &models("claude-opus-4-5")).findings[0].sentence.clone();
+    assert!(sentence.contains("$1.03 at list prices, against $0.06"), "{sentence}");
+    assert_eq!(kinds(models("claude-haiku-4-5")), none(), "the same tokens of the usual model");
+    assert_eq!(kinds(models("nobody-knows")), none(), "without a price tokens are weighed");
+}
+
 #[test]
 fn housekeeping_raises_nothing() {
     let scenario = |world: &mut World| {

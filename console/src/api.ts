@@ -1,5 +1,18 @@
 // The shapes of docs/api.md, and how they are asked for.
 
+/** US dollars at list price, by class of token. */
+export type Cost = {
+  input_uncached: number | null;
+  cache_read: number | null;
+  cache_write_5m: number | null;
+  cache_write_1h: number | null;
+  output_text: number | null;
+  output_reasoning: number | null;
+  total: number;
+  currency: string;
+  /** False when there is more that is not known. */
+  complete: boolean;
+};
 export type Usage = {
   input_uncached: number | null;
   cache_read: number | null;
@@ -29,6 +42,7 @@ export type Call = {
   finish_reason: string | null;
   auxiliary: boolean;
   usage: Usage;
+  cost: Cost | null;
   tool_calls: ToolCall[];
   tools_offered: number;
   messages: number;
@@ -112,6 +126,7 @@ export type Turn = {
   tool_calls: number;
   models: string[];
   usage: Usage;
+  cost: Cost | null;
   started_at: string;
   duration_ms: number | null;
   process: Process | null;
@@ -152,6 +167,7 @@ export type Session = {
   calls: number;
   errors: number;
   usage: Usage;
+  cost: Cost | null;
   models: string[];
   prompt: string;
 };
@@ -205,6 +221,7 @@ export type MetricRow = {
   calls: number;
   errors: number;
   usage: Usage;
+  cost: Cost | null;
   ttft_ms: Percentiles;
   duration_ms: Percentiles;
 };

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { ago, buckets, bytes, count, preciseMillis, program, span, toolHint } from "./format";
-import type { Usage } from "./api";
+import { ago, buckets, bytes, count, dollars, mostly, preciseMillis, program, span, toolHint } from "./format";
+import type { Cost, Usage } from "./api";
 
 const NOTHING: Usage = {
   input_uncached: null,
@@ -52,5 +52,34 @@ describe("names", () => {
     expect(toolHint({ command: ["bash", "-lc", "ls"] })).toBe("bash -lc ls");
     expect(toolHint({ depth: 3 })).toBe('{"depth":3}');
     expect(toolHint(null)).toBe("");
+  });
+});
+
+describe("costs", () => {
+  const cost = (total: number, complete = true): Cost => ({
+    input_uncached: total / 4,
+    cache_read: null,
+    cache_write_5m: null,
+    cache_write_1h: null,
+    output_text: (total * 3) / 4,
+    output_reasoning: null,
+    total,
+    currency: "USD",
+    complete,
+  });
+
+  it("shows dollars as far as they are known", () => {
+    expect([null, cost(0.00641), cost(3.217), cost(321.7), cost(0.0000001), cost(0.5, false)].map(dollars)).toEqual([
+      "–",
+      "$0.0064",
+      "$3.22",
+      "$322",
+      "$0.000001",
+      "from $0.50",
+    ]);
+  });
+
+  it("says what cost the most", () => {
+    expect([mostly(cost(4)), mostly(cost(0)), mostly(null)]).toEqual(["75% output", undefined, undefined]);
   });
 });

@@ -1,6 +1,6 @@
 // Numbers, spans and times as people read them. Pure.
 
-import type { Usage } from "./api";
+import type { Cost, Usage } from "./api";
 
 const NONE = "–";
 
@@ -21,6 +21,28 @@ export function count(n: number | null | undefined): string {
   if (n < 1_000_000) return `${(n / 1_000).toFixed(n < 100_000 ? 1 : 0)}k`;
   if (n < 1_000_000_000) return `${(n / 1_000_000).toFixed(1)}M`;
   return `${(n / 1_000_000_000).toFixed(1)}G`;
+}
+
+/** Dollars at list price; "from" when a part is not known. */
+export function dollars(cost: Cost | null | undefined): string {
+  if (!cost) return NONE;
+  const n = cost.total;
+  const text = n >= 100 ? n.toFixed(0) : n >= 0.1 || n === 0 ? n.toFixed(2) : n.toPrecision(2);
+  return `${cost.complete ? "" : "from "}$${Number(text) < 1e-6 && n > 0 ? "0.000001" : text}`;
+}
+
+/** What cost the most, in words for a tile's note. */
+export function mostly(cost: Cost | null | undefined): string | undefined {
+  if (!cost || cost.total === 0) return undefined;
+  const classes: [string, number | null][] = [
+    ["fresh input", cost.input_uncached],
+    ["cache reads", cost.cache_read],
+    ["cache writes", (cost.cache_write_5m ?? 0) + (cost.cache_write_1h ?? 0)],
+    ["output", cost.output_text],
+    ["reasoning", cost.output_reasoning],
+  ];
+  const [name, most] = classes.reduce((a, b) => ((b[1] ?? 0) > (a[1] ?? 0) ? b : a));
+  return `${((100 * (most ?? 0)) / cost.total).toFixed(0)}% ${name}`;
 }
 
 export function bytes(n: number | null | undefined): string {

@@ -13,7 +13,9 @@ use clap::Args;
 use crate::api;
 use crate::capture::tape::Recorder;
 use crate::capture::{Source, StopFlag};
+use crate::config::Config;
 use crate::pipeline::{self, Counts, JsonLines, KeeperThread, Live, Outlet, Retention, Summary};
+use crate::price::{Prices, Rule};
 use crate::store::{self, Location, Store, WriterStatus};
 
 /// How often a wait looks whether the source is still there.
@@ -46,6 +48,22 @@ pub struct ObserveOptions {
     /// Decode workers (default: one per two processors, at most 4)
     #[arg(long, value_name = "N")]
     pub workers: Option<usize>,
+    /// Prices of your own: a TOML file of [[price]] tables, as in heron.toml
+    #[arg(long, value_name = "FILE")]
+    pub prices: Option<PathBuf>,
+    /// The same, read already.
+    #[arg(skip)]
+    pub price_rules: Vec<Rule>,
+}
+
+impl ObserveOptions {
+    fn prices(&self) -> Result<Prices> {
+        let rules = match &self.prices {
+            Some(path) => Config::read(path)?.price,
+            None => self.price_rules.clone(),
+        };
+        Ok(Prices::embedded().with_rules(&rules))
+    }
 }
 
 /// A source under observation.
@@ -91,7 +109,8 @@ impl Observation {
             outlets.push(Box::new(Live(hub.clone())));
         }
         let workers = options.workers.unwrap_or_else(default_workers);
-        let running = pipeline::start(source, pipeline::Options { workers, tape, outlets }, stop)?;
+        let running =
+            pipeline::start(source, pipeline::Options { workers, tape, outlets, prices: options.prices()? }, stop)?;
         let (mut console, mut url) = (None, None);
         if let (Some(listener), Some(reader)) = (listener, reader) {
             url = Some(format!("http://{}", listener.local_addr()?).replace("127.0.0.1", "localhost"));

@@ -90,6 +90,7 @@ fn options(args: &ServeArgs, config: &Config) -> ObserveOptions {
         port: args.port.unwrap_or(config.console.port),
         no_console: !config.console.enabled,
         retention: config.store.keep().map(|keep| Retention { keep, every: REMOVE_OLD_EVERY }),
+        price_rules: config.price.clone(),
         workers: (config.capture.workers > 0).then_some(config.capture.workers),
         ..ObserveOptions::default()
     }

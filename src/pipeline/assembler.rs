@@ -7,6 +7,7 @@ use super::outlet::{Fact, Outlet};
 use super::summary::Summary;
 use crate::capture::Status;
 use crate::event::{Event, Nanos, ProcId, ProcessChange, ProcessEvent, ProcessInfo};
+use crate::price::Prices;
 use crate::turn::{self, Placement, TurnUpdate};
 use crate::wire::{Call, CallId, CallState, CallUpdate};
 
@@ -66,9 +67,9 @@ pub(super) struct Assembler {
 }
 
 impl Assembler {
-    pub(super) fn new(outlets: Vec<Box<dyn Outlet>>) -> Assembler {
+    pub(super) fn new(outlets: Vec<Box<dyn Outlet>>, prices: Prices) -> Assembler {
         Assembler {
-            turn: turn::Stage::new(turn::Config::default()),
+            turn: turn::Stage::new(turn::Config { prices, ..turn::Config::default() }),
             updates: Vec::new(),
             processes: HashMap::new(),
             places: HashMap::new(),

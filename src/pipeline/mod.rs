@@ -25,6 +25,7 @@ use anyhow::{Context, Result, anyhow};
 use crate::capture::tape::Recorder;
 use crate::capture::{Source, Status, StopFlag};
 use crate::event::{Event, Nanos};
+use crate::price::Prices;
 use crate::stats::Board;
 
 pub use keeper::{Keeper, KeeperThread, Retention, keep};
@@ -47,6 +48,8 @@ pub struct Options {
     pub tape: Option<Recorder>,
     /// Who takes the results, in order.
     pub outlets: Vec<Box<dyn Outlet>>,
+    /// What calls cost.
+    pub prices: Prices,
 }
 
 /// A batch on its way to one worker.
@@ -91,9 +94,9 @@ pub fn start(source: Box<dyn Source>, options: Options, stop: StopFlag) -> Resul
     let feed = Feed { lanes, answers, tape: options.tape, seq: 0, next_tick: None, last: Nanos(0) };
     let source_stop = stop.clone();
     threads.push(spawn("source", move || feed.run(source, &source_stop))?);
-    let (outlets, for_assembler, for_losses) = (options.outlets, board.clone(), status.clone());
+    let (outlets, prices, for_assembler, for_losses) = (options.outlets, options.prices, board.clone(), status.clone());
     let assembler = spawn("assembler", move || {
-        assemble(assembler_in, workers, Assembler::new(outlets), &for_assembler, for_losses.as_ref())
+        assemble(assembler_in, workers, Assembler::new(outlets, prices), &for_assembler, for_losses.as_ref())
     })?;
     Ok(Running { stop, board, source: status, source_name, threads, assembler })
 }

@@ -4,9 +4,11 @@ use duckdb::Row;
 use serde_json::Value;
 
 use super::summary::{
-    AgentBrief, CallSummary, ErrorBrief, FindingRow, ProcessBrief, ProcessRow, SessionRow, TimeBrief, TurnSummary,
+    AgentBrief, CallSummary, CostBrief, ErrorBrief, FindingRow, ProcessBrief, ProcessRow, SessionRow, TimeBrief,
+    TurnSummary,
 };
 use crate::event::Nanos;
+use crate::price::Cost;
 use crate::wire::Usage;
 
 pub(super) const CALL_COLUMNS: &str = "SELECT calls.id, calls.turn_id, calls.session_id, calls.auxiliary, calls.started_ns, \
@@ -15,7 +17,10 @@ pub(super) const CALL_COLUMNS: &str = "SELECT calls.id, calls.turn_id, calls.ses
     calls.finish_reason, calls.input_uncached, calls.cache_read, calls.cache_write_5m, calls.cache_write_1h, \
     calls.output_text, calls.output_reasoning, calls.input_total, calls.output_total, calls.tool_calls, \
     calls.tools_offered, calls.messages, calls.request_bytes, calls.response_bytes, calls.flaws, calls.pid, \
-    calls.client, calls.server, calls.prompt, calls.preview, images.exe, images.comm, images.cmdline, calls.hop_of \
+    calls.client, calls.server, calls.prompt, calls.preview, images.exe, images.comm, images.cmdline, calls.hop_of, \
+    calls.cost_input_uncached, calls.cost_cache_read, calls.cost_cache_write_5m, \
+    calls.cost_cache_write_1h, calls.cost_output_text, calls.cost_output_reasoning, \
+    calls.cost_complete \
     FROM calls LEFT JOIN images ON images.image = calls.image";
 
 pub(super) const TURN_COLUMNS: &str = "SELECT turns.id, turns.session_id, turns.parent_turn_id, turns.agent_kind, \
@@ -23,12 +28,21 @@ pub(super) const TURN_COLUMNS: &str = "SELECT turns.id, turns.session_id, turns.
     turns.tool_calls, turns.models, turns.errors, turns.input_uncached, turns.cache_read, turns.cache_write_5m, \
     turns.cache_write_1h, turns.output_text, turns.output_reasoning, turns.input_total, turns.output_total, \
     turns.started_ns, turns.ended_ns, turns.model_ns, turns.tool_ns, turns.user_ns, turns.idle_ns, turns.pid, \
-    images.exe, images.comm, images.cmdline \
+    images.exe, images.comm, images.cmdline, \
+    turns.cost_input_uncached, turns.cost_cache_read, turns.cost_cache_write_5m, \
+    turns.cost_cache_write_1h, turns.cost_output_text, turns.cost_output_reasoning, \
+    turns.cost_complete \
     FROM turns LEFT JOIN images ON images.image = turns.image";
 
 pub(super) const USAGE_SUMS: &str = "CAST(sum(input_uncached) AS BIGINT), CAST(sum(cache_read) AS BIGINT), \
     CAST(sum(cache_write_5m) AS BIGINT), CAST(sum(cache_write_1h) AS BIGINT), CAST(sum(output_text) AS BIGINT), \
     CAST(sum(output_reasoning) AS BIGINT), CAST(sum(input_total) AS BIGINT), CAST(sum(output_total) AS BIGINT)";
+
+/// A turn without any usage adds nothing that is missing.
+pub(super) const COST_SUMS: &str = "TRY_CAST(sum(cost_input_uncached) AS BIGINT), TRY_CAST(sum(cost_cache_read) AS BIGINT), \
+    TRY_CAST(sum(cost_cache_write_5m) AS BIGINT), TRY_CAST(sum(cost_cache_write_1h) AS BIGINT), \
+    TRY_CAST(sum(cost_output_text) AS BIGINT), TRY_CAST(sum(cost_output_reasoning) AS BIGINT), \
+    bool_and(coalesce(cost_complete, input_total IS NULL AND output_total IS NULL))";
 
 pub(super) const FINDING_COLUMNS: &str =
     "SELECT kind, severity, sentence, turn_id, session_id, call_ids, at_ns FROM findings";
@@ -45,14 +59,18 @@ pub(super) const PROCESS_COLUMNS: &str = "SELECT last.pid, last.parent_pid, last
     LEFT JOIN (SELECT pid, process_start, max(at_ns) AS at_ns, arg_max(status, at_ns) AS status FROM exits \
         GROUP BY pid, process_start) AS ends USING (pid, process_start)";
 
-pub(super) const IN_RANGE: &str = "started_ns >= ? AND started_ns <= ? AND NOT auxiliary";
+pub(super) const IN_RANGE: &str = "started_ns >= ? AND started_ns <= ? AND NOT auxiliary AND hop_of IS NULL";
 
 pub(super) const METRIC_COLUMNS: &str = "count(*), count(error_kind), CAST(sum(input_uncached) AS BIGINT), \
     CAST(sum(cache_read) AS BIGINT), CAST(sum(cache_write_5m) AS BIGINT), CAST(sum(cache_write_1h) AS BIGINT), \
     CAST(sum(output_text) AS BIGINT), CAST(sum(output_reasoning) AS BIGINT), CAST(sum(input_total) AS BIGINT), \
     CAST(sum(output_total) AS BIGINT), quantile_cont(ttft_ns, 0.5), quantile_cont(ttft_ns, 0.9), \
     quantile_cont(ttft_ns, 0.99), quantile_cont(duration_ns, 0.5), quantile_cont(duration_ns, 0.9), \
-    quantile_cont(duration_ns, 0.99)";
+    quantile_cont(duration_ns, 0.99), \
+    TRY_CAST(sum(cost_input_uncached) AS BIGINT), TRY_CAST(sum(cost_cache_read) AS BIGINT), \
+    TRY_CAST(sum(cost_cache_write_5m) AS BIGINT), TRY_CAST(sum(cost_cache_write_1h) AS BIGINT), \
+    TRY_CAST(sum(cost_output_text) AS BIGINT), TRY_CAST(sum(cost_output_reasoning) AS BIGINT), \
+    bool_and(coalesce(cost_complete, input_total IS NULL AND output_total IS NULL))";
 
 pub(super) fn usage_at(row: &Row<'_>, from: usize) -> duckdb::Result<Usage> {
     let tokens = |at: usize| -> duckdb::Result<Option<u64>> {
@@ -68,6 +86,21 @@ pub(super) fn usage_at(row: &Row<'_>, from: usize) -> duckdb::Result<Usage> {
         input_total: tokens(6)?,
         output_total: tokens(7)?,
     })
+}
+
+/// Costs from a column on: six classes, and whether they are all.
+fn cost_at(row: &Row<'_>, from: usize) -> duckdb::Result<Option<CostBrief>> {
+    let class = |at: usize| -> duckdb::Result<Option<u64>> { Ok(row.get::<_, Option<i64>>(from + at)?.map(count)) };
+    let cost = Cost {
+        input_uncached: class(0)?,
+        cache_read: class(1)?,
+        cache_write_5m: class(2)?,
+        cache_write_1h: class(3)?,
+        output_text: class(4)?,
+        output_reasoning: class(5)?,
+        complete: row.get::<_, Option<bool>>(from + 6)?.unwrap_or(false),
+    };
+    Ok((cost != Cost { complete: cost.complete, ..Cost::default() }).then(|| CostBrief::of(&cost)))
 }
 
 pub(super) fn process_at(row: &Row<'_>, pid: usize, image: usize) -> duckdb::Result<Option<ProcessBrief>> {
@@ -133,6 +166,7 @@ pub(super) fn call_summary(row: &Row<'_>) -> duckdb::Result<CallSummary> {
         prompt: row.get(35)?,
         preview: row.get(36)?,
         state: "done".to_owned(),
+        cost: if row.get::<_, Option<String>>(40)?.is_none() { cost_at(row, 41)? } else { None },
         hop_of: row.get(40)?,
     })
 }
@@ -159,6 +193,7 @@ pub(super) fn turn_summary(row: &Row<'_>) -> duckdb::Result<TurnSummary> {
         duration_ms: ended.map(|ended| ended.since(started).as_millis_f64()),
         time: TimeBrief { model_ms: span(23)?, tool_ms: span(24)?, user_ms: span(25)?, idle_ms: span(26)? },
         process: process_at(row, 27, 28)?,
+        cost: cost_at(row, 31)?,
     })
 }
 
@@ -182,6 +217,7 @@ pub(super) fn session_row(row: &Row<'_>) -> duckdb::Result<SessionRow> {
         usage: usage_at(row, 9)?,
         models: model_names(&row.get::<_, Option<String>>(17)?.unwrap_or_default()),
         prompt: row.get::<_, Option<String>>(18)?.unwrap_or_default().chars().take(240).collect(),
+        cost: cost_at(row, 19)?,
     })
 }
 
@@ -230,5 +266,6 @@ pub(super) fn metric_row(row: &Row<'_>) -> duckdb::Result<(Option<String>, serde
     line.insert("usage".to_owned(), serde_json::to_value(usage_at(row, 2)?).unwrap_or_default());
     line.insert("ttft_ms".to_owned(), percentiles(10)?);
     line.insert("duration_ms".to_owned(), percentiles(13)?);
-    Ok((row.get(16)?, line))
+    line.insert("cost".to_owned(), serde_json::to_value(cost_at(row, 16)?).unwrap_or_default());
+    Ok((row.get(23)?, line))
 }

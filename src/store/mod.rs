@@ -30,8 +30,8 @@ pub use location::{Location, OpenError, Options, Store};
 pub use reader::Reader;
 pub use retention::{Keep, Pruned};
 pub use summary::{
-    CallDetail, CallSummary, FindingRow, HalfDetail, MessageDetail, NamedValue, ProcessBrief, ProcessRow, SessionRow,
-    Timing, TurnDetail, TurnSummary, step_json,
+    CallDetail, CallSummary, CostBrief, FindingRow, HalfDetail, MessageDetail, NamedValue, ProcessBrief, ProcessRow,
+    SessionRow, Timing, TurnDetail, TurnSummary, step_json,
 };
 pub use writer::{Item, Writer, WriterStatus};
 

@@ -119,6 +119,7 @@ impl Packer {
         let tools = self.add_tools(&call.tools_offered);
         let call = CallRow {
             summary: CallSummary::of(call, place, process),
+            cost: place.and_then(|place| place.cost),
             started: call.times.request_first,
             ttft: call.time_to_first_token(),
             duration: call.duration(),

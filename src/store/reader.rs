@@ -10,8 +10,8 @@ use serde_json::Value;
 use super::StoreError;
 use super::blobs::{Pieces, chain_keys};
 use super::columns::{
-    CALL_COLUMNS, FINDING_COLUMNS, IN_RANGE, METRIC_COLUMNS, PROCESS_COLUMNS, TURN_COLUMNS, USAGE_SUMS, call_summary,
-    finding_row, metric_row, process_row, session_row, turn_summary,
+    CALL_COLUMNS, COST_SUMS, FINDING_COLUMNS, IN_RANGE, METRIC_COLUMNS, PROCESS_COLUMNS, TURN_COLUMNS, USAGE_SUMS,
+    call_summary, finding_row, metric_row, process_row, session_row, turn_summary,
 };
 use super::filter::{CallFilter, Clause, Page, TurnFilter, text};
 use super::location::another;
@@ -219,7 +219,8 @@ impl Reader {
             "SELECT session_id, arg_min(agent_kind, started_ns), arg_min(agent_version, started_ns),
                     arg_min(agent_recognised_by, started_ns), min(started_ns), max(coalesce(ended_ns, started_ns)),
                     count(*), CAST(sum(calls) AS BIGINT), CAST(sum(errors) AS BIGINT), {USAGE_SUMS},
-                    string_agg(DISTINCT models, chr(10)), arg_min(prompt, (parent_turn_id IS NOT NULL, started_ns))
+                    string_agg(DISTINCT models, chr(10)), arg_min(prompt, (parent_turn_id IS NOT NULL, started_ns)),
+                    {COST_SUMS}
              FROM turns {clause} GROUP BY session_id ORDER BY 6 DESC, 1 LIMIT {limit}"
         );
         self.with(|connection| rows(connection, &query, values, session_row))

@@ -5,11 +5,13 @@ use duckdb::{Appender, Connection, params};
 use super::block::BlockRow;
 use super::summary::{CallSummary, StoredDetail, TurnSummary};
 use crate::event::{Nanos, ProcId};
+use crate::price::Cost;
 use crate::wire::Usage;
 
 /// A call's row.
 pub(super) struct CallRow {
     pub summary: CallSummary,
+    pub cost: Option<Cost>,
     pub started: Nanos,
     pub ttft: Option<Nanos>,
     pub duration: Option<Nanos>,
@@ -35,6 +37,7 @@ pub(super) struct MessageRow {
 /// A turn's row.
 pub(super) struct TurnRow {
     pub summary: TurnSummary,
+    pub cost: Option<Cost>,
     pub models: String,
     pub started: Nanos,
     pub ended: Option<Nanos>,
@@ -116,9 +119,24 @@ fn usage_columns(usage: &Usage) -> [Option<i64>; 8] {
     .map(|tokens| tokens.map(signed))
 }
 
+fn cost_columns(cost: Option<&Cost>) -> [Option<i64>; 6] {
+    let classes = |cost: &Cost| {
+        [
+            cost.input_uncached,
+            cost.cache_read,
+            cost.cache_write_5m,
+            cost.cache_write_1h,
+            cost.output_text,
+            cost.output_reasoning,
+        ]
+    };
+    cost.map(classes).unwrap_or_default().map(|picodollars| picodollars.map(signed))
+}
+
 pub(super) fn call(appender: &mut Appender<'_>, row: &CallRow) -> duckdb::Result<()> {
     let s = &row.summary;
     let u = usage_columns(&s.usage);
+    let c = cost_columns(row.cost.as_ref());
     let tool_calls = s.tool_calls.to_string();
     let flaws = s.flaws.join(",");
     let pid = row.process.map(|process| i64::from(process.pid));
@@ -170,6 +188,13 @@ pub(super) fn call(appender: &mut Appender<'_>, row: &CallRow) -> duckdb::Result
         row.chain,
         row.tools,
         row.detail,
+        c[0],
+        c[1],
+        c[2],
+        c[3],
+        c[4],
+        c[5],
+        row.cost.map(|cost| cost.complete),
     ])
 }
 
@@ -184,6 +209,7 @@ pub(super) fn message(appender: &mut Appender<'_>, row: &MessageRow) -> duckdb::
 pub(super) fn turn(appender: &mut Appender<'_>, row: &TurnRow) -> duckdb::Result<()> {
     let s = &row.summary;
     let u = usage_columns(&s.usage);
+    let c = cost_columns(row.cost.as_ref());
     let call_ids = serde_json::to_string(&s.call_ids).unwrap_or_default();
     let times = row.times.map(|nanos| signed(nanos.0));
     let pid = row.process.map(|process| i64::from(process.pid));
@@ -221,6 +247,13 @@ pub(super) fn turn(appender: &mut Appender<'_>, row: &TurnRow) -> duckdb::Result
         process_start,
         row.image,
         row.steps,
+        c[0],
+        c[1],
+        c[2],
+        c[3],
+        c[4],
+        c[5],
+        row.cost.map(|cost| cost.complete),
     ])
 }
 

@@ -1,7 +1,7 @@
 //! The tables, and how an older file becomes a newer one.
 //!
-//! Ids of calls, turns and sessions are 32 hex digits; times are nanoseconds since the Unix epoch. Nothing has a primary
-//! key: DuckDB's index would cost memory and write time, and the one writer keeps the promise. Long texts are compressed
+//! Ids of calls, turns and sessions are 32 hex digits; times are nanoseconds since the Unix epoch, costs picodollars. Nothing has a
+//! primary key: DuckDB's index would cost memory and write time, and the one writer keeps the promise. Long texts are compressed
 //! by zstd, which is named because DuckDB would choose its own string compression, half as good and slower to write;
 //! blocks are compressed already.
 
@@ -9,6 +9,7 @@ use duckdb::Connection;
 
 use super::StoreError;
 
+/// The tables as of version [`TABLES_VERSION`]; what came later is added to new files too.
 const TABLES: &str = r"
 CREATE TABLE calls (
     id VARCHAR NOT NULL, turn_id VARCHAR, session_id VARCHAR, auxiliary BOOLEAN NOT NULL, hop_of VARCHAR,
@@ -67,6 +68,8 @@ CREATE VIEW heron_turns AS
     FROM turns;
 ";
 
+const TABLES_VERSION: i64 = 2;
+
 /// Each entry brings an older schema, from version 1 on, to the next version.
 const UPGRADES: &[&str] = &[
     // Bodies as rows of their own become blocks of one piece; a turn's steps, a column, become a piece.
@@ -88,6 +91,23 @@ INSERT INTO blocks SELECT block, 0, octet_length(steps), concat('1,,', octet_len
 INSERT INTO turns SELECT * EXCLUDE (block, steps), block << 16 FROM numbered ORDER BY started_ns;
 DROP TABLE numbered; DROP TABLE blobs; DROP TABLE old_calls; DROP TABLE old_messages; DROP TABLE old_turns;
 DROP TABLE old_findings; DROP TABLE old_images; DROP TABLE old_exits;
+",
+    // What calls and turns cost.
+    r"
+ALTER TABLE calls ADD COLUMN cost_input_uncached BIGINT;
+ALTER TABLE calls ADD COLUMN cost_cache_read BIGINT;
+ALTER TABLE calls ADD COLUMN cost_cache_write_5m BIGINT;
+ALTER TABLE calls ADD COLUMN cost_cache_write_1h BIGINT;
+ALTER TABLE calls ADD COLUMN cost_output_text BIGINT;
+ALTER TABLE calls ADD COLUMN cost_output_reasoning BIGINT;
+ALTER TABLE calls ADD COLUMN cost_complete BOOLEAN;
+ALTER TABLE turns ADD COLUMN cost_input_uncached BIGINT;
+ALTER TABLE turns ADD COLUMN cost_cache_read BIGINT;
+ALTER TABLE turns ADD COLUMN cost_cache_write_5m BIGINT;
+ALTER TABLE turns ADD COLUMN cost_cache_write_1h BIGINT;
+ALTER TABLE turns ADD COLUMN cost_output_text BIGINT;
+ALTER TABLE turns ADD COLUMN cost_output_reasoning BIGINT;
+ALTER TABLE turns ADD COLUMN cost_complete BOOLEAN;
 ",
 ];
 
@@ -113,8 +133,9 @@ pub(super) fn migrate(connection: &Connection) -> Result<(), StoreError> {
         )));
     }
     if found == 0 {
-        return step(connection, TABLES, VERSION);
+        step(connection, TABLES, TABLES_VERSION)?;
     }
+    let found = if found == 0 { TABLES_VERSION } else { found };
     for (version, statements) in (1..).zip(UPGRADES).skip_while(|(version, _)| *version < found) {
         step(connection, &statements.replace("{TABLES}", TABLES), version + 1)?;
     }
@@ -184,6 +205,7 @@ mod tests {
         assert_eq!(pieces.load(number("SELECT steps_blob FROM turns")).unwrap(), steps);
         assert_eq!(number("SELECT count(*) FROM messages"), 1);
         assert_eq!(number("SELECT count(*) FROM heron_calls"), 1);
+        assert_eq!(number("SELECT count(*) FROM turns WHERE cost_complete IS NULL AND cost_output_text IS NULL"), 1);
         assert_eq!(
             number("SELECT count(*) FROM duckdb_tables() WHERE table_name LIKE 'old%' OR table_name = 'blobs'"),
             0

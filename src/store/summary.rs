@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::event::{Nanos, ProcId, ProcessInfo};
+use crate::price::Cost;
 use crate::redact;
 use crate::turn::{Finding, Placement, Step, Turn};
 use crate::wire::{Call, CallState, Content, Half, Message, Role, ToolOffered, Usage};
@@ -39,6 +40,40 @@ impl ProcessBrief {
 pub struct ErrorBrief {
     pub kind: String,
     pub message: String,
+}
+
+/// `cost`: US dollars at list price by class of token, as `usage` has them; null where not known.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct CostBrief {
+    pub input_uncached: Option<f64>,
+    pub cache_read: Option<f64>,
+    pub cache_write_5m: Option<f64>,
+    pub cache_write_1h: Option<f64>,
+    pub output_text: Option<f64>,
+    pub output_reasoning: Option<f64>,
+    pub total: f64,
+    pub currency: String,
+    /// False when there is more that is not known: the price of a call's model, or a number of tokens.
+    pub complete: bool,
+}
+
+impl CostBrief {
+    /// Of costs in picodollars.
+    pub fn of(cost: &Cost) -> CostBrief {
+        let dollars = |picodollars: Option<u64>| picodollars.map(Cost::dollars);
+        CostBrief {
+            input_uncached: dollars(cost.input_uncached),
+            cache_read: dollars(cost.cache_read),
+            cache_write_5m: dollars(cost.cache_write_5m),
+            cache_write_1h: dollars(cost.cache_write_1h),
+            output_text: dollars(cost.output_text),
+            output_reasoning: dollars(cost.output_reasoning),
+            total: Cost::dollars(cost.total()),
+            currency: "USD".to_owned(),
+            complete: cost.complete,
+        }
+    }
 }
 
 /// A call as lists show it.
@@ -81,6 +116,8 @@ pub struct CallSummary {
     pub server_kind: Option<String>,
     /// The call of which this one is a hop through a proxy.
     pub hop_of: Option<String>,
+    /// What it cost, where known; nothing for a hop.
+    pub cost: Option<CostBrief>,
 }
 
 impl CallSummary {
@@ -121,6 +158,7 @@ impl CallSummary {
             prompt: prompt(call),
             server_kind: call.server_kind.clone(),
             hop_of: place.and_then(|place| place.hop_of).map(|id| id.to_string()),
+            cost: place.and_then(|place| place.cost).as_ref().map(CostBrief::of),
         }
     }
 }
@@ -423,6 +461,8 @@ pub struct TurnSummary {
     pub process: Option<ProcessBrief>,
     pub errors: u64,
     pub time: TimeBrief,
+    /// What its calls cost, as far as known.
+    pub cost: Option<CostBrief>,
 }
 
 impl TurnSummary {
@@ -454,6 +494,7 @@ impl TurnSummary {
                 user_ms: turn.time.user.as_millis_f64(),
                 idle_ms: turn.time.idle.as_millis_f64(),
             },
+            cost: turn.cost.as_ref().map(CostBrief::of),
         }
     }
 }
@@ -500,6 +541,8 @@ pub struct SessionRow {
     pub calls: u64,
     pub errors: u64,
     pub usage: Usage,
+    /// What its turns cost, as far as known.
+    pub cost: Option<CostBrief>,
     pub models: Vec<String>,
     /// The beginning of its first prompt.
     pub prompt: String,

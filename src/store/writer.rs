@@ -509,6 +509,7 @@ fn turn_row(turn: &Turn, steps: Option<i64>, images: &HashMap<ProcId, Image>) ->
     let brief = turn.process.map(|process| ProcessBrief::of(process, image.map(|image| &*image.info)));
     TurnRow {
         summary: TurnSummary::of(turn, brief),
+        cost: turn.cost,
         models: serde_json::to_string(&turn.models).unwrap_or_default(),
         started: turn.started_at,
         ended: turn.ended_at,

@@ -1,6 +1,7 @@
 //! Hops: the same call seen twice, at a proxy's two sides or at both ends of one connection.
 
 use crate::event::Nanos;
+use crate::price::Cost;
 use crate::wire::{Call, CallId};
 
 use super::chain::{Position, atoms, run_of};
@@ -17,7 +18,7 @@ impl Stage {
     pub(super) fn hop(&mut self, call_id: CallId, node: NodeId) -> Placement {
         self.counters.hops += 1;
         let Some(node) = self.graph.node_mut(node) else {
-            return Placement { call_id, turn_id: None, session_id: None, auxiliary: false, hop_of: None };
+            return Placement { call_id, turn_id: None, session_id: None, auxiliary: false, hop_of: None, cost: None };
         };
         if node.hops.len() < 8 {
             node.hops.push(call_id);
@@ -28,13 +29,20 @@ impl Stage {
             session_id: Some(node.session),
             auxiliary: false,
             hop_of: Some(node.call_id),
+            cost: None,
         }
     }
 
     /// The call encloses one that was placed already: that one is the hop.
-    pub(super) fn enclose(&mut self, call: &Call, id: NodeId, out: &mut Vec<TurnUpdate>) -> Placement {
+    pub(super) fn enclose(
+        &mut self,
+        call: &Call,
+        cost: Option<Cost>,
+        id: NodeId,
+        out: &mut Vec<TurnUpdate>,
+    ) -> Placement {
         let mut placement =
-            Placement { call_id: call.id, turn_id: None, session_id: None, auxiliary: false, hop_of: None };
+            Placement { call_id: call.id, turn_id: None, session_id: None, auxiliary: false, hop_of: None, cost: None };
         let Some(node) = self.graph.node_mut(id) else { return placement };
         self.counters.hops += 1;
         let inner = std::mem::replace(&mut node.call_id, call.id);
@@ -50,10 +58,10 @@ impl Stage {
         }
         if let Some(open) = placement.turn_id.and_then(|turn| self.turns.get_mut(&turn)) {
             self.quiet.remove(&(open.last_end, open.turn.id));
-            open.replace_call(inner, call);
+            open.replace_call(inner, call, cost);
             self.quiet.insert((open.last_end, open.turn.id));
         }
-        placement
+        Placement { cost, ..placement }
     }
 }
 

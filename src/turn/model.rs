@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::event::{Nanos, ProcId};
+use crate::price::Cost;
 use crate::wire::{CallId, Usage};
 
 /// A turn's id: a hash over its session and its first call, so that a replay gives the same id.
@@ -162,6 +163,9 @@ pub struct Turn {
     pub models: BTreeMap<String, u32>,
     /// Tokens of all calls.
     pub usage: Usage,
+    /// What all calls cost at list price, as far as known.
+    #[serde(default)]
+    pub cost: Option<Cost>,
     /// How many calls failed.
     pub errors: u32,
     /// When the first call began.
@@ -214,7 +218,7 @@ pub struct Finding {
     pub at: Nanos,
 }
 
-/// Where a call belongs, decided when the call is done.
+/// Where a call belongs and what it cost, decided when the call is done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Placement {
     /// The call.
@@ -228,6 +232,8 @@ pub struct Placement {
     /// The logical call of which this one is a hop: a proxy passed that call on, or it was seen at its other end too.
     /// A hop has the turn and session of its logical call, and is not in `Turn::call_ids`.
     pub hop_of: Option<CallId>,
+    /// What it cost at list price, where known; a hop costs nothing of its own.
+    pub cost: Option<Cost>,
 }
 
 /// What the turn stage hands on.

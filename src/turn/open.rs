@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::event::{CloseHow, Nanos, ProcId};
 use crate::flaw::Flaw;
+use crate::price::Cost;
 use crate::wire::{Call, CallId, Content, Finish, Message, Role, ToolCall, Usage};
 
 use super::chain::Digest;
@@ -75,9 +76,29 @@ pub(super) struct OpenTurn {
     own_status: TurnStatus,
     awaited: Vec<Awaited>,
     covered: Nanos,
-    before_last: (CallId, Usage),
+    /// The last call, and the tokens and costs before it.
+    before_last: (CallId, Usage, Spent),
+    spent: Spent,
     /// The number of steps when it was last handed on, when that was, and whether it changed since.
     pub shown: (usize, Nanos, bool),
+}
+
+/// What some calls cost.
+#[derive(Clone, Copy, Debug, Default)]
+struct Spent {
+    known: Option<Cost>,
+    /// True when a call that was answered has no known cost.
+    missing: bool,
+}
+
+impl Spent {
+    fn add(&mut self, call: &Call, cost: Option<Cost>) {
+        match (cost, &mut self.known) {
+            (Some(cost), Some(known)) => known.add(&cost),
+            (Some(cost), known) => *known = Some(cost),
+            (None, _) => self.missing |= !call.output.is_empty() || !call.usage.is_unknown(),
+        }
+    }
 }
 
 /// How many messages beside tool calls and their results may stand between the pieces of one answer.
@@ -100,6 +121,7 @@ impl OpenTurn {
             tool_calls: 0,
             models: BTreeMap::new(),
             usage: Usage::default(),
+            cost: None,
             errors: 0,
             started_at: call.times.request_first,
             ended_at: None,
@@ -114,13 +136,20 @@ impl OpenTurn {
             own_status: TurnStatus::InProgress,
             awaited: Vec::new(),
             covered: call.times.request_first,
-            before_last: (call.id, Usage::default()),
+            before_last: (call.id, Usage::default(), Spent::default()),
+            spent: Spent::default(),
             shown: (0, Nanos(0), true),
         }
     }
 
     /// Takes a finished call whose new messages begin at `tail`; `answered` hears which tool calls got their results.
-    pub fn add<'c>(&mut self, call: &'c Call, tail: usize, mut answered: impl FnMut(AskId, Nanos)) -> Added<'c> {
+    pub fn add<'c>(
+        &mut self,
+        call: &'c Call,
+        cost: Option<Cost>,
+        tail: usize,
+        mut answered: impl FnMut(AskId, Nanos),
+    ) -> Added<'c> {
         self.split_time(call);
         let mut added = Added::default();
         self.take_interleaved_results(call, tail, &mut added.answered, &mut answered);
@@ -128,8 +157,9 @@ impl OpenTurn {
             self.take_results(message, call.times.request_first, &mut added.answered, &mut answered);
         }
         let end = end_of(call);
-        self.before_last = (call.id, self.turn.usage);
+        self.before_last = (call.id, self.turn.usage, self.spent);
         self.turn.usage.add(&call.usage);
+        self.spend(call, cost);
         self.turn.call_ids.push(call.id);
         self.push_step(Step::Call {
             call_id: call.id,
@@ -166,6 +196,11 @@ impl OpenTurn {
         self.push_step(Step::Call { call_id: call.id, at: call.times.request_first, duration: None });
         self.turn.status = TurnStatus::InProgress;
         self.turn.ended_at = None;
+    }
+
+    fn spend(&mut self, call: &Call, cost: Option<Cost>) {
+        self.spent.add(call, cost);
+        self.turn.cost = self.spent.known.map(|cost| Cost { complete: cost.complete && !self.spent.missing, ..cost });
     }
 
     fn push_step(&mut self, step: Step) {
@@ -312,7 +347,7 @@ impl OpenTurn {
     }
 
     /// `inner` was a hop of `outer`, which takes its place.
-    pub fn replace_call(&mut self, inner: CallId, outer: &Call) {
+    pub fn replace_call(&mut self, inner: CallId, outer: &Call, cost: Option<Cost>) {
         self.turn.call_ids.iter_mut().filter(|id| **id == inner).for_each(|id| *id = outer.id);
         for step in &mut self.turn.steps {
             match step {
@@ -326,8 +361,9 @@ impl OpenTurn {
             }
         }
         if self.before_last.0 == inner && !outer.usage.is_unknown() {
-            self.turn.usage = self.before_last.1;
+            (self.turn.usage, self.spent) = (self.before_last.1, self.before_last.2);
             self.turn.usage.add(&outer.usage);
+            self.spend(outer, cost);
             self.before_last.0 = outer.id;
         }
         if self.turn.call_ids.first() == Some(&outer.id) {

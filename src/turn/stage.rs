@@ -6,6 +6,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use crate::event::{Nanos, ProcId, ProcessEvent};
+use crate::price::{Appraisal, Cost, Prices};
 use crate::wire::{Call, CallId};
 
 use super::auxiliary::Why;
@@ -47,6 +48,8 @@ pub struct Config {
     pub settle_answered: Nanos,
     /// A turn without an answer is settled when nothing came for so long.
     pub settle_unanswered: Nanos,
+    /// What calls cost.
+    pub prices: Prices,
 }
 
 pub(super) const MINUTE: u64 = 60 * 1_000_000_000;
@@ -58,6 +61,7 @@ impl Default for Config {
             max_open_turns: 4_096,
             settle_answered: Nanos(60 * MINUTE),
             settle_unanswered: Nanos(24 * 60 * MINUTE),
+            prices: Prices::embedded(),
         }
     }
 }
@@ -183,6 +187,7 @@ impl Stage {
                     session_id: session,
                     auxiliary: true,
                     hop_of: None,
+                    cost: None,
                 }));
                 None
             }
@@ -207,6 +212,7 @@ impl Stage {
             session_id: Some(place.session),
             auxiliary: false,
             hop_of: None,
+            cost: None,
         }));
         if known.is_some_and(|open| open.turn.steps.len() > SHOWN_ALWAYS) {
             return None;
@@ -246,11 +252,13 @@ impl Stage {
     fn done(&mut self, call: &Call, out: &mut Vec<TurnUpdate>) {
         self.counters.calls += 1;
         let shown = self.under_way.remove(&call.id).flatten();
+        let appraisal = self.config.prices.appraise(call);
+        let cost = appraisal.cost;
         let placement = match self.place(call) {
-            Place::Auxiliary { why, session, conversation } => self.auxiliary(call, why, session, conversation),
+            Place::Auxiliary { why, session, conversation } => self.auxiliary(call, cost, why, session, conversation),
             Place::HopOf { node } => self.hop(call.id, node),
-            Place::Encloses { node } => self.enclose(call, node, out),
-            Place::Turn(place) => self.add(call, &place, out),
+            Place::Encloses { node } => self.enclose(call, cost, node, out),
+            Place::Turn(place) => self.add(call, appraisal, &place, out),
         };
         if let Some(shown) = shown.filter(|shown| placement.turn_id != Some(*shown) && !self.turns.contains_key(shown))
         {
@@ -265,7 +273,14 @@ impl Stage {
         self.evict(out);
     }
 
-    fn auxiliary(&mut self, call: &Call, why: Why, session: Option<SessionId>, of: Option<u64>) -> Placement {
+    fn auxiliary(
+        &mut self,
+        call: &Call,
+        cost: Option<Cost>,
+        why: Why,
+        session: Option<SessionId>,
+        of: Option<u64>,
+    ) -> Placement {
         self.counters.auxiliary += 1;
         if let (Why::Summary, Some(conversation)) = (why, of) {
             self.keep_summary(call, conversation);
@@ -274,7 +289,7 @@ impl Stage {
             // A warm-up: the next call may continue it by its response's id.
             self.insert_node(call, None, None, session.unwrap_or(session_id(call.id)), 0);
         }
-        Placement { call_id: call.id, turn_id: None, session_id: session, auxiliary: true, hop_of: None }
+        Placement { call_id: call.id, turn_id: None, session_id: session, auxiliary: true, hop_of: None, cost }
     }
 
     fn keep_summary(&mut self, call: &Call, conversation: u64) {
@@ -293,7 +308,7 @@ impl Stage {
         self.summaries.push(Summary { piece, conversation });
     }
 
-    fn add(&mut self, call: &Call, place: &TurnPlace, out: &mut Vec<TurnUpdate>) -> Placement {
+    fn add(&mut self, call: &Call, appraisal: Appraisal, place: &TurnPlace, out: &mut Vec<TurnUpdate>) -> Placement {
         let who = Who::of(call);
         let join = place.join.filter(|id| self.turns.contains_key(id));
         let conversation = place.conversation.unwrap_or_else(|| {
@@ -310,7 +325,7 @@ impl Stage {
             self.link_parent(place, id, call, out);
         }
         let before = self.conversations.peek(&conversation).map(|known| known.last_turn);
-        self.extend(call, place, id, conversation, before);
+        self.extend(call, appraisal, place, (id, conversation), before);
         self.conversations.insert(
             conversation,
             Conversation { session: place.session, last_turn: id, parent: place.parent.map(|(turn, _)| turn) },
@@ -330,15 +345,23 @@ impl Stage {
             session_id: Some(place.session),
             auxiliary: false,
             hop_of: None,
+            cost: appraisal.cost,
         }
     }
 
     /// Adds the call to its turn, makes its tool calls known as places where sub-agents may begin, and looks at it.
-    fn extend(&mut self, call: &Call, place: &TurnPlace, id: TurnId, conversation: u64, before: Option<TurnId>) {
+    fn extend(
+        &mut self,
+        call: &Call,
+        appraisal: Appraisal,
+        place: &TurnPlace,
+        (id, conversation): (TurnId, u64),
+        before: Option<TurnId>,
+    ) {
         let Some(open) = self.turns.get_mut(&id) else { return };
         self.quiet.remove(&(open.last_end, id));
         let delegations = &mut self.delegations;
-        let added = open.add(call, place.tail, |ask, at| delegations.answered(ask, at));
+        let added = open.add(call, appraisal.cost, place.tail, |ask, at| delegations.answered(ask, at));
         for asked in &added.asked {
             // Some agents start a tool before the answer's last byte.
             let at = call.times.first_token.unwrap_or(end_of(call));
@@ -351,7 +374,15 @@ impl Stage {
         }
         self.quiet.insert((open.last_end, id));
         let parent = place.found.and_then(|found| self.graph.node(found.node)).map(|node| node.call_id);
-        let seen = Seen { call, open, added: &added, tail: place.tail, before: parent, change: place.change };
+        let seen = Seen {
+            call,
+            open,
+            added: &added,
+            tail: place.tail,
+            before: parent,
+            change: place.change,
+            window: appraisal.context_window,
+        };
         self.found.extend(self.findings.call(&seen, before));
         if place.compacted {
             self.found.push(self.findings.compacted(id, place.session, call));

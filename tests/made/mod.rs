@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use heron::event::{ConnId, Endpoint, Nanos, ProcId, ProcessChange, ProcessEvent, ProcessInfo, Transport};
 use heron::http::{Header, Protocol};
+use heron::price::Cost;
 use heron::turn::{Agent, Placement, SessionId, Step, TimeSplit, Turn, TurnId, TurnStatus};
 use heron::wire::{
     Call, CallId, CallState, Content, Finish, Half, Message, MessageHash, Operation, Role, Times, ToolCall,
@@ -169,6 +170,17 @@ pub fn placement(call: u64, turn: u64) -> Placement {
         session_id: Some(session_id(1)),
         auxiliary: false,
         hop_of: None,
+        cost: Some(cost(call + 1)),
+    }
+}
+
+/// What some calls cost, in picodollars.
+pub fn cost(calls: u64) -> Cost {
+    Cost {
+        input_uncached: Some(calls * 3_000_000),
+        output_text: Some(calls * 15_000_000),
+        complete: true,
+        ..Cost::default()
     }
 }
 
@@ -196,6 +208,7 @@ pub fn turn(number: u64, calls: std::ops::Range<u64>, status: TurnStatus) -> Tur
         tool_calls: 1,
         models: [("claude-opus-4-5-20251101".to_owned(), (calls.end - calls.start) as u32)].into(),
         usage: Usage { input_total: Some(7), ..Usage::default() },
+        cost: Some(cost(calls.end - calls.start)),
         errors: 0,
         started_at: first.times.request_first,
         ended_at: (status == TurnStatus::Complete).then(|| Nanos(START + calls.end * 10_000 * MILLI)),

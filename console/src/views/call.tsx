@@ -3,7 +3,7 @@
 import * as Tabs from "@radix-ui/react-tabs";
 import { useState } from "react";
 import type { CallDetail, Half, Timing } from "../api";
-import { bytes, clock, count, preciseMillis, program, span } from "../format";
+import { bytes, clock, count, dollars, mostly, preciseMillis, program, span } from "../format";
 import { FLAWS } from "../flaws";
 import { useLive } from "../live";
 import { sameModel } from "../models";
@@ -102,6 +102,7 @@ function Head({ call, close }: { call: CallDetail; close: () => void }) {
         <Tile label="Duration" value={call.state === "in_progress" ? <Running since={call.timing.request_first} /> : span(call.duration_ms)} />
         <Tile label="Input tokens" value={count(call.usage.input_total)} />
         <Tile label="Output tokens" value={count(call.usage.output_total)} note={speed(call)} />
+        <Tile label="List price" value={dollars(call.cost)} note={mostly(call.cost)} />
         <Tile label="Finish" value={<span style={{ fontSize: 15 }}>{call.finish_reason ?? "–"}</span>} />
       </div>
       <TokenBar usage={call.usage} />

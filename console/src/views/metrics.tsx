@@ -2,7 +2,7 @@
 
 import { useEffect, useState } from "react";
 import type { MetricRow, Metrics } from "../api";
-import { count, millis, span } from "../format";
+import { count, dollars, millis, mostly, span } from "../format";
 import { Empty, Failure, Tile, TokenBar, TokenLegend } from "../parts/bits";
 import { Chart, type Line } from "../parts/chart";
 import * as Icon from "../parts/icons";
@@ -73,6 +73,7 @@ function Board({ metrics }: { metrics: Metrics }) {
         <Tile label="Duration, median" value={span(metrics.duration_ms.p50)} note={`p90 ${span(metrics.duration_ms.p90)}`} />
         <Tile label="Input tokens" value={count(metrics.usage.input_total)} note={cached(metrics)} />
         <Tile label="Output tokens" value={count(metrics.usage.output_total)} />
+        <Tile label="List price" value={dollars(metrics.cost)} note={mostly(metrics.cost)} />
       </div>
       <div className="grid2">
         <section className="card">

@@ -1,7 +1,7 @@
 // Sessions: all turns of one conversation of one agent.
 
 import type { Session, SessionDetail } from "../api";
-import { ago, clock, count, day, span, preciseMillis } from "../format";
+import { ago, clock, count, day, dollars, mostly, preciseMillis, span } from "../format";
 import { useLive } from "../live";
 import { AgentName, CopyButton, Empty, Failure, Go, Tile, TokenBar, TokenLegend } from "../parts/bits";
 import * as Icon from "../parts/icons";
@@ -41,6 +41,7 @@ export function SessionsView() {
                     <th className="num">Calls</th>
                     <th className="num">Tokens in</th>
                     <th className="num">out</th>
+                    <th className="num">List price</th>
                     <th className="num">Last active</th>
                   </tr>
                 </thead>
@@ -63,6 +64,7 @@ export function SessionsView() {
                       </td>
                       <td className="num">{count(session.usage.input_total)}</td>
                       <td className="num">{count(session.usage.output_total)}</td>
+                      <td className="num">{dollars(session.cost)}</td>
                       <td className="num dim">{ago(session.last_at, now)}</td>
                     </tr>
                   ))}
@@ -107,6 +109,7 @@ export function SessionView({ id }: { id: string }) {
             <Tile label="Model calls" value={session.calls} note={session.errors ? `${session.errors} failed` : "none failed"} />
             <Tile label="Input tokens" value={count(session.usage.input_total)} />
             <Tile label="Output tokens" value={count(session.usage.output_total)} />
+            <Tile label="List price" value={dollars(session.cost)} note={mostly(session.cost)} />
             <Tile
               label="From first to last"
               value={span(preciseMillis(session.last_at) - preciseMillis(session.first_at))}

@@ -2,7 +2,7 @@
 
 import { useState } from "react";
 import type { Call, Step, TurnDetail } from "../api";
-import { bytes, clock, count, span, toolHint } from "../format";
+import { bytes, clock, count, dollars, mostly, span, toolHint } from "../format";
 import { useLive } from "../live";
 import { AgentName, CopyButton, Failure, Go, modelOf, Notice, Tile, TokenBar, TokenLegend, TurnTag } from "../parts/bits";
 import * as Icon from "../parts/icons";
@@ -54,6 +54,7 @@ export function TurnView({ id }: { id: string }) {
             <Tile label="Tool calls" value={turn.tool_calls} />
             <Tile label="Input tokens" value={count(turn.usage.input_total)} />
             <Tile label="Output tokens" value={count(turn.usage.output_total)} />
+            <Tile label="List price" value={dollars(turn.cost)} note={mostly(turn.cost)} />
           </div>
           <section className="card">
             <header>

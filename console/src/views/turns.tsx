@@ -2,7 +2,7 @@
 
 import { useState } from "react";
 import { ask, type Turn } from "../api";
-import { ago, count, day, span } from "../format";
+import { ago, count, day, dollars, span } from "../format";
 import { useLive } from "../live";
 import { merge } from "../list";
 import { AgentName, Empty, Failure, TokenBar, TurnTag } from "../parts/bits";
@@ -136,6 +136,7 @@ export function TurnCard({ turn, now, cursor }: { turn: Turn; now: number; curso
         <span>
           {count(turn.usage.input_total)} in, {count(turn.usage.output_total)} out
         </span>
+        {turn.cost && <span title="at list price">{dollars(turn.cost)}</span>}
         {turn.errors > 0 && <span className="bad">{turn.errors} failed</span>}
         <span style={{ flex: "1 1 120px", maxWidth: 260, marginLeft: "auto" }}>
           <TokenBar usage={turn.usage} />

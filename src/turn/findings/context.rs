@@ -37,7 +37,7 @@ pub(super) fn look(seen: &Seen<'_>, before: &mut Option<Before>, said: &mut Vec<
     if failure(seen.call).is_some() {
         return;
     }
-    said.extend(nearly_full(seen.call));
+    said.extend(nearly_full(seen));
     let cached = cached_of(&seen.call.usage);
     let now = (cached >= CACHED || before.is_some()).then(|| Before::of(seen.call, cached));
     if let (Some(was), Some(now)) = (&before, &now)
@@ -112,8 +112,8 @@ fn role_of(message: &Message) -> &'static str {
     }
 }
 
-fn nearly_full(call: &Call) -> Option<Said> {
-    let window = window_of(call)?;
+fn nearly_full(seen: &Seen<'_>) -> Option<Said> {
+    let (call, window) = (seen.call, window_of(seen)?);
     let input = input_of(&call.usage)?;
     // More than the window fits only when the window is not the one of the table.
     (input <= window && input * 100 >= window * FULL_PERCENT).then(|| {
@@ -122,27 +122,12 @@ fn nearly_full(call: &Call) -> Option<Said> {
     })
 }
 
-/// The context windows of models whose window does not depend on the plan; others are not guessed.
-fn window_of(call: &Call) -> Option<u64> {
+/// The context window, unless the call asks for a larger one than its model's usual.
+fn window_of(seen: &Seen<'_>) -> Option<u64> {
+    let call = seen.call;
     let beta = call.request_header("anthropic-beta").is_some_and(|beta| beta.contains("context-1m"));
-    let model = call.response_model.as_deref().or(call.request_model.as_deref())?.to_ascii_lowercase();
-    let model = model.rsplit('/').next()?;
-    let known = [
-        ("claude-3", 200_000),
-        ("claude-haiku-4", 200_000),
-        ("claude-opus-4-0", 200_000),
-        ("claude-opus-4-1", 200_000),
-        ("claude-opus-4-5", 200_000),
-        ("gpt-4o", 128_000),
-        ("gpt-4-turbo", 128_000),
-        ("gpt-4.1", 1_047_576),
-        ("gpt-5", 272_000),
-        ("gemini-2.5", 1_048_576),
-        ("gemini-2.0", 1_048_576),
-        ("deepseek-chat", 131_072),
-    ];
-    let (_, window) = known.iter().find(|(prefix, _)| model.starts_with(prefix))?;
-    (!beta && !model.contains("[1m]")).then_some(*window)
+    let larger = [&call.request_model, &call.response_model].into_iter().flatten().any(|name| name.contains("[1m]"));
+    seen.window.filter(|_| !beta && !larger)
 }
 
 fn limit_reached(call: &Call) -> Option<Said> {

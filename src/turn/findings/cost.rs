@@ -1,8 +1,10 @@
 //! One rule about cost: a turn far above what is usual in its session.
 //!
-//! Prices are not known here; tokens are weighed as all vendors' prices weigh them against each other, roughly.
+//! By list prices where those of all the session's turns are known; else by tokens, weighed as all vendors' prices weigh
+//! them against each other, roughly.
 
-use crate::turn::{Severity, TurnId};
+use crate::price::Cost;
+use crate::turn::{Severity, Turn, TurnId};
 use crate::wire::Usage;
 
 use super::{Said, Seen, tokens};
@@ -18,7 +20,22 @@ const KEPT: usize = 32;
 /// The costs of a session's turns, in the order of their beginnings.
 #[derive(Debug, Default)]
 pub(super) struct Session {
-    turns: Vec<(TurnId, u64)>,
+    turns: Vec<(TurnId, Spent)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Spent {
+    /// Tokens weighed against fresh input tokens.
+    weighed: u64,
+    /// Picodollars, where all is known.
+    price: Option<u64>,
+}
+
+impl Spent {
+    fn of(turn: &Turn) -> Spent {
+        let price = turn.cost.filter(|cost| cost.complete).map(|cost| cost.total());
+        Spent { weighed: weigh(&turn.usage), price }
+    }
 }
 
 pub(super) fn look(seen: &Seen<'_>, session: &mut Session, said: &mut Vec<Said>) {
@@ -26,30 +43,45 @@ pub(super) fn look(seen: &Seen<'_>, session: &mut Session, said: &mut Vec<Said>)
     if turn.parent_turn_id.is_some() {
         return;
     }
-    let cost = weigh(&turn.usage);
+    let now = Spent::of(turn);
     match session.turns.iter_mut().find(|(id, _)| *id == turn.id) {
-        Some((_, known)) => *known = cost,
-        None => session.turns.push((turn.id, cost)),
+        Some((_, known)) => *known = now,
+        None => session.turns.push((turn.id, now)),
     }
     if session.turns.len() > KEPT {
         session.turns.remove(0);
     }
-    let mut others: Vec<u64> = session.turns.iter().filter(|(id, _)| *id != turn.id).map(|(_, cost)| *cost).collect();
-    others.sort_unstable();
-    let Some(usual) = others.get(others.len() / 2).copied().filter(|_| others.len() >= TURNS) else { return };
-    if cost >= WORTH_A_WORD && cost >= usual.saturating_mul(MULTIPLE) {
-        let sentence = format!(
-            "This turn has cost more than {MULTIPLE} times the session's usual: as much as {} fresh input tokens, against {}.",
-            tokens(cost),
-            tokens(usual)
-        );
-        said.push(Said::new(
-            "cost_spike",
-            Severity::Warning,
-            sentence,
-            turn.call_ids.iter().rev().take(16).rev().copied().collect(),
-        ));
+    let others: Vec<Spent> = session.turns.iter().filter(|(id, _)| *id != turn.id).map(|(_, spent)| *spent).collect();
+    if others.len() < TURNS || now.weighed < WORTH_A_WORD {
+        return;
     }
+    let prices: Option<Vec<u64>> = others.iter().map(|spent| spent.price).collect();
+    let sentence = match (now.price, prices) {
+        (Some(price), Some(prices)) => far_above(price, prices).map(|usual| {
+            let dollars = |picodollars: u64| format!("${:.2}", Cost::dollars(picodollars));
+            format!(
+                "This turn has cost more than {MULTIPLE} times the session's usual: {} at list prices, against {}.",
+                dollars(price),
+                dollars(usual)
+            )
+        }),
+        _ => far_above(now.weighed, others.iter().map(|spent| spent.weighed).collect()).map(|usual| {
+            format!(
+                "This turn has cost more than {MULTIPLE} times the session's usual: as much as {} fresh input tokens, against {}.",
+                tokens(now.weighed),
+                tokens(usual)
+            )
+        }),
+    };
+    let calls = || turn.call_ids.iter().rev().take(16).rev().copied().collect();
+    said.extend(sentence.map(|sentence| Said::new("cost_spike", Severity::Warning, sentence, calls())));
+}
+
+/// The usual (the median), when the cost is far above it.
+fn far_above(cost: u64, mut others: Vec<u64>) -> Option<u64> {
+    others.sort_unstable();
+    let usual = others.get(others.len() / 2).copied()?;
+    (cost >= usual.saturating_mul(MULTIPLE)).then_some(usual)
 }
 
 /// Tokens weighed against fresh input tokens.
@@ -57,7 +89,9 @@ fn weigh(usage: &Usage) -> u64 {
     let split = [usage.input_uncached, usage.cache_read, usage.cache_write_5m, usage.cache_write_1h];
     let input = if split.iter().any(Option::is_some) {
         let [uncached, read, short, long] = split.map(Option::unwrap_or_default);
-        uncached + read / 10 + short * 5 / 4 + long * 2
+        [uncached, read / 10, short.saturating_mul(5) / 4, long.saturating_mul(2)]
+            .into_iter()
+            .fold(0, u64::saturating_add)
     } else {
         usage.input_total.unwrap_or_default()
     };

@@ -37,6 +37,8 @@ pub(super) struct Seen<'a> {
     pub before: Option<CallId>,
     /// What became of the messages of that one.
     pub change: Change,
+    /// The context window of its model.
+    pub window: Option<u64>,
 }
 
 /// What a rule says.
