@@ -184,6 +184,7 @@ fn library_json(library: &Tls) -> Value {
                 "entry_site": f.entry_site,
                 "return_site": f.return_site,
                 "ret_sites": f.ret_sites,
+                "hooked": library.hooked().any(|hooked| std::ptr::eq(hooked, f)),
                 "layout": f.layout,
             })
         })

@@ -13,6 +13,7 @@ mod aead;
 mod boringssl;
 mod elf;
 mod find;
+mod forward;
 mod go;
 mod names;
 mod openssl;
@@ -116,7 +117,11 @@ fn named_libraries(image: &Image<'_>, named: &[Named], strings: &Strings, analys
         drop_internals(&mut functions);
         if functions.iter().any(|f| f.role.reads() || f.role.writes()) || library == Library::Nss {
             let version = strings.openssl_version.clone().filter(|_| library == Library::OpenSsl);
-            analysis.libraries.push(assemble(library, version, functions));
+            let mut tls = assemble(library, version, functions);
+            if library == Library::OpenSsl {
+                forward::add_what_is_below(image, &mut tls.functions);
+            }
+            analysis.libraries.push(tls);
         }
     }
 }

@@ -7,6 +7,8 @@
 #[cfg(feature = "serde")]
 use serde::{Deserialize, Serialize};
 
+use crate::forward::{READ_FORMS, WRITE_FORMS};
+
 /// Everything [`crate::analyse`] found out about one ELF file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(Serialize, Deserialize))]
@@ -103,6 +105,17 @@ impl Tls {
     /// All functions of one role (several when they are candidates, or when a stack has variants).
     pub fn role(&self, role: Role) -> impl Iterator<Item = &Function> {
         self.functions.iter().filter(move |f| f.role == role)
+    }
+
+    /// The functions worth a hook: where the one below two public forms is known, they are left out, for it sees all of their
+    /// calls at a lower price.
+    pub fn hooked(&self) -> impl Iterator<Item = &Function> {
+        let below = |role: Role| self.functions.iter().any(|f| f.role == role);
+        let (reading, writing) = (below(Role::ReadInternal), below(Role::WriteInternal));
+        self.functions.iter().filter(move |f| {
+            let name = f.symbol.as_deref().unwrap_or_default();
+            !(reading && READ_FORMS.contains(&name) || writing && WRITE_FORMS.contains(&name))
+        })
     }
 }
 

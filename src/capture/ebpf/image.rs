@@ -146,7 +146,7 @@ fn analyse(file: File, id: FileId, path: &Path) -> io::Result<Image> {
 fn choose(analysis: &Analysis, image: &mut Image) {
     let mut names = Vec::new();
     for library in analysis.preferred() {
-        let mut hooks: Vec<Hook> = library.functions.iter().filter_map(hook).collect();
+        let mut hooks: Vec<Hook> = library.hooked().filter_map(hook).collect();
         let aead = aead::hooks(library);
         hooks.extend(aead.hooks);
         if hooks.iter().any(|hook| is_payload(hook.cookie)) {
@@ -188,7 +188,7 @@ fn is_payload(cookie: u64) -> bool {
 fn found_by(library: &Tls) -> String {
     use heron_symbols::How;
     let mut ways: Vec<&str> = Vec::new();
-    let functions = library.functions.iter().filter(|f| f.role.reads() || f.role.writes());
+    let functions = library.hooked().filter(|f| f.role.reads() || f.role.writes());
     for how in functions.flat_map(|f| &f.how) {
         let way = match how {
             How::DynSym => "dynsym",
