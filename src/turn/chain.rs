@@ -1,7 +1,7 @@
 //! Chains: what makes a call the continuation of another.
 //!
 //! A message is read as *atoms*: a person's words, a text or a tool call of the model, the place of a tool result. What
-//! agents move about between calls is in no atom: system messages, reminders, thinking, ids, white space, how contents are
+//! agents move about between calls is in no atom: system messages, reminders, pictures beside words, thinking, ids, white space, how contents are
 //! cut into messages, and the contents of tool results (agents clear old ones). A chain is a running fold over atoms, so
 //! the fold of every prefix of a conversation costs one step per atom. A second, strict fold takes tool results in; it
 //! only breaks ties.
@@ -189,6 +189,25 @@ pub(super) fn value_digest(value: &Value) -> Digest {
     digest(&said)
 }
 
+/// A message and its continuation as one message: with the words run together, and side by side.
+pub(super) fn joined(first: &Message, second: &Message) -> Vec<Message> {
+    ["", " "]
+        .into_iter()
+        .map(|between| {
+            let mut content = first.content.clone();
+            let mut more = second.content.iter();
+            if let (Some(Content::Text { text }), Some(Content::Text { text: next })) =
+                (content.last_mut(), second.content.first())
+            {
+                *text = format!("{text}{between}{next}");
+                more.next();
+            }
+            content.extend(more.cloned());
+            Message { role: Role::Assistant, content, hash: first.hash }
+        })
+        .collect()
+}
+
 const TOOL_RESULT: Digest = 0x746f_6f6c;
 
 /// The atoms of a message.
@@ -223,7 +242,7 @@ fn model_atoms(message: &Message) -> Vec<Atom> {
 }
 
 fn user_atoms(message: &Message) -> Vec<Atom> {
-    let mut atoms = Vec::new();
+    let (mut atoms, mut pictures) = (Vec::new(), Vec::new());
     let (mut words, mut wrapped) = (Words::default(), Words::default());
     for content in &message.content {
         match content {
@@ -245,13 +264,17 @@ fn user_atoms(message: &Message) -> Vec<Atom> {
             }
             Content::Media { kind, size, .. } => {
                 let digest = mix(words_digest(kind), Digest::from(*size));
-                atoms.push(Atom { speaker: Speaker::User, digest, strict: digest, distinctive: *size > 64 });
+                pictures.push(Atom { speaker: Speaker::User, digest, strict: digest, distinctive: *size > 64 });
             }
             _ => {}
         }
     }
     if atoms.is_empty() {
         atoms.extend(wrapped.take(Speaker::User));
+    }
+    if atoms.is_empty() {
+        // Agents drop pictures later, and leave the words beside them.
+        atoms = pictures;
     }
     atoms
 }

@@ -145,6 +145,25 @@ pub(super) struct Probe<'a> {
     pub who: &'a Who,
 }
 
+impl Probe<'_> {
+    fn like(&self, position: &Position) -> Like<'_> {
+        Like {
+            who: self.who,
+            strict: Some(position.folds.strict),
+            results: Some((self.call, self.base + position.message)),
+        }
+    }
+}
+
+/// What tells the right one of several nodes that fit equally.
+struct Like<'a> {
+    who: &'a Who,
+    /// The fold with tool results.
+    strict: Option<Fold>,
+    /// The results in a call's messages from one on: the ids of the right node's tool calls are among them.
+    results: Option<(&'a Call, usize)>,
+}
+
 /// A repeated request is a retry within this time.
 const RETRY_WITHIN: Nanos = Nanos(15 * 60 * 1_000_000_000);
 /// How many of the last answers of a call are tried when no fold finds its parent.
@@ -196,7 +215,7 @@ impl Graph {
 
     /// The latest call with this response id, best sender first.
     pub fn by_response(&self, id: &str, who: &Who) -> Option<NodeId> {
-        self.best(self.responses.get(&words_digest(id))?, who, None)
+        self.best_where(self.responses.get(&words_digest(id))?, &Like { who, strict: None, results: None }, |_| true)
     }
 
     /// Adds a node.
@@ -260,7 +279,7 @@ impl Graph {
         for (index, position) in probe.positions.iter().enumerate().rev() {
             // A node without an answer has one fold for both; it is a parent only as a retry or an extension.
             if let Some(ids) = self.after.get(&position.folds.chain)
-                && let Some(node) = self.best(ids, probe.who, Some(position.folds.strict))
+                && let Some(node) = self.best_where(ids, &probe.like(position), |_| true)
                 && self.nodes.get(&node).is_some_and(|node| node.answer.is_some())
             {
                 return Some(Found { node, relation: Relation::Continues, tail: probe.base + position.next });
@@ -281,13 +300,13 @@ impl Graph {
         };
         if next.speaker == Speaker::Model {
             let end = run_end(probe.positions, index + 1);
-            let node = self.best_where(ids, probe.who, Some(position.folds.strict), |node| {
+            let node = self.best_where(ids, &probe.like(position), |node| {
                 if node.unanswered { node.who.may_be(probe.who) } else { is_respelled(node, probe, index + 1, end) }
             })?;
             let tail = probe.base + probe.positions.get(end)?.next;
             return Some(Found { node, relation: Relation::Continues, tail });
         }
-        let node = self.best_where(ids, probe.who, Some(position.folds.strict), |node| {
+        let node = self.best_where(ids, &probe.like(position), |node| {
             node.who.may_be(probe.who)
                 && (node.unanswered || node.who.likeness(probe.who) > 0 && node.children == 0 && index > 0)
         })?;
@@ -298,7 +317,7 @@ impl Graph {
         let started = probe.call.times.request_first;
         // A first request is little to go by; deeper in a conversation a retry may go to another vendor.
         let deep = probe.positions.iter().rev().any(|position| position.speaker == Speaker::Model);
-        let node = self.best_where(ids, probe.who, Some(position.folds.strict), |node| {
+        let node = self.best_where(ids, &probe.like(position), |node| {
             node.unanswered
                 && node.who.may_be(probe.who)
                 && started.since(node.ended) <= RETRY_WITHIN
@@ -340,6 +359,7 @@ impl Graph {
                 let mut score = node.who.likeness(probe.who);
                 score += if position.distinctive { 3 } else { 0 };
                 score += if asked.is_some() && asked == node.asked { 2 } else { 0 };
+                score += self.earlier_agrees(probe.positions, begin, node);
                 score += if has_tool_id(probe.call, probe.base + position.next, node) { 3 } else { 0 };
                 (score, *id)
             })
@@ -349,13 +369,29 @@ impl Graph {
         Some(Found { node, relation: Relation::Continues, tail: probe.base + position.next })
     }
 
+    /// What the exchange before an answer (which begins at a position) adds: short words mean little alone and more in a row.
+    fn earlier_agrees(&self, positions: &[Position], begin: usize, node: &Node) -> i32 {
+        let before = |end: usize| {
+            let end = end.checked_sub(1)?;
+            Some((run_begin(positions, end), positions.get(end)?))
+        };
+        let Some(parent) = node.parent.and_then(|parent| self.nodes.get(&parent)) else { return 0 };
+        let Some((asked, _)) = before(begin) else { return 0 };
+        let Some((answered, answer)) = before(asked) else { return 0 };
+        if answer.speaker != Speaker::Model || parent.answer.is_none_or(|(run, _)| run != answer.run) {
+            return 0;
+        }
+        let question = before(answered).map(|(_, question)| question.run);
+        2 + i32::from(question.is_some() && question == parent.asked)
+    }
+
     /// The history is gone (server-side state), but tool results answer a known call by its id.
     fn find_by_tool_ids(&self, probe: &Probe<'_>) -> Option<Found> {
         let from = probe.positions.iter().rposition(|p| p.speaker == Speaker::Model).map_or(0, |index| index + 1);
         let first = probe.base + probe.positions.get(from)?.message;
         for id in result_ids(probe.call, first).take(64) {
             let Some(ids) = self.tool_ids.get(&words_digest(id)) else { continue };
-            let node = self.best_where(ids, probe.who, None, |node| {
+            let node = self.best_where(ids, &Like { who: probe.who, strict: None, results: None }, |node| {
                 id.len() >= 12 && node.who.likeness(probe.who) > -8 || node.who.likeness(probe.who) >= 3
             });
             if let Some(node) = node {
@@ -365,24 +401,18 @@ impl Graph {
         None
     }
 
-    fn best(&self, ids: &[NodeId], who: &Who, strict: Option<Fold>) -> Option<NodeId> {
-        self.best_where(ids, who, strict, |_| true)
-    }
-
-    /// The likeliest of some nodes: the same sender, the same tool results, not continued by others, the latest.
-    fn best_where(
-        &self,
-        ids: &[NodeId],
-        who: &Who,
-        strict: Option<Fold>,
-        accept: impl Fn(&Node) -> bool,
-    ) -> Option<NodeId> {
+    /// The likeliest of some nodes: the same sender, the ids of its tool calls, the same tool results, not continued by
+    /// others, the latest.
+    fn best_where(&self, ids: &[NodeId], like: &Like<'_>, accept: impl Fn(&Node) -> bool) -> Option<NodeId> {
+        let alone = ids.len() == 1;
         ids.iter()
             .filter_map(|id| self.nodes.get(id).map(|node| (*id, node)))
             .filter(|(_, node)| accept(node))
             .map(|(id, node)| {
-                let mut score = node.who.likeness(who);
-                score += if strict.is_some_and(|strict| node.has_strict(strict)) { 3 } else { 0 };
+                let mut score = node.who.likeness(like.who);
+                score += if like.strict.is_some_and(|strict| node.has_strict(strict)) { 3 } else { 0 };
+                let answers = |(call, from)| has_tool_id(call, from, node);
+                score += if !alone && like.results.is_some_and(answers) { 6 } else { 0 };
                 score += if node.children == 0 { 2 } else { 0 };
                 (score, id)
             })

@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use crate::event::{Nanos, ProcId, ProcessEvent};
 use crate::price::{Appraisal, Cost, Prices};
-use crate::wire::{Call, CallId};
+use crate::wire::{Call, CallId, Role};
 
 use super::auxiliary::Why;
 use super::chain::{Digest, Folds, run_of, words_digest};
@@ -19,7 +19,7 @@ use super::place::{Conversation, Place, TurnPlace};
 use super::processes::Processes;
 use super::recent::Recent;
 use super::settle::{SHOWN_ALWAYS, show};
-use super::spine::Memo;
+use super::spine::{Chain, Memo};
 use super::{Agent, Finding, Placement, SessionId, TurnId, TurnStatus, TurnUpdate, chain, profile};
 
 /// What the stage takes, in event-time order; `Done` calls in the order of their last bytes.
@@ -411,6 +411,7 @@ impl Stage {
         let last = self.memo.chain(&call.messages, start).positions.last().copied();
         let at = last.map_or(start, |position| position.folds);
         let answers: Vec<Vec<chain::Atom>> = call.output.iter().take(8).map(chain::atoms).collect();
+        let continued = self.continued_answers(call, start);
         let main = answers.first().filter(|atoms| !atoms.is_empty());
         let node = Node {
             call_id: call.id,
@@ -418,7 +419,11 @@ impl Stage {
             session,
             turn,
             at,
-            after: if answers.is_empty() { vec![at] } else { answers.iter().map(|atoms| at.extend(atoms)).collect() },
+            after: if answers.is_empty() {
+                vec![at]
+            } else {
+                answers.iter().map(|atoms| at.extend(atoms)).chain(continued).collect()
+            },
             answer: main.map(|atoms| run_of(atoms)),
             asked: last.map(|position| position.run),
             tools: tools_digest(call.output.first().into_iter().flat_map(|message| message.content.iter())),
@@ -437,6 +442,20 @@ impl Stage {
             hops: Vec::new(),
         };
         self.graph.insert(node);
+    }
+
+    /// An answer that goes on where the call's last message stops (a prefill) is kept by clients as one message: the folds
+    /// with that.
+    fn continued_answers(&mut self, call: &Call, start: Folds) -> Vec<Folds> {
+        let (Some(last), Some(answer)) = (call.messages.last(), call.output.first()) else { return Vec::new() };
+        if last.role != Role::Assistant {
+            return Vec::new();
+        }
+        let Chain { positions, base, .. } = self.memo.chain(&call.messages, start);
+        let place = call.messages.len() - 1 - base.min(call.messages.len() - 1);
+        let kept = positions.partition_point(|position| position.message < place);
+        let before = kept.checked_sub(1).and_then(|kept| positions.get(kept)).map_or(start, |position| position.folds);
+        chain::joined(last, answer).iter().map(|message| before.extend(&chain::atoms(message))).collect()
     }
 
     /// Where a call's chain starts: after the answer it names, or from nothing.
