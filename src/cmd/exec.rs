@@ -7,9 +7,11 @@ use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, ExitCode, ExitStatus};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
@@ -22,10 +24,11 @@ use crate::capture::StopFlag;
 use crate::capture::ebpf::facts::Facts;
 use crate::capture::ebpf::{Config, EbpfSource, Root};
 use crate::launch::{Go, Guard, Held, Plan};
+use crate::signal;
 use crate::wire::registry::path_rules;
 
-/// A second ctrl-C within this time of the first ends heron.
-const SECOND_INTERRUPT: Duration = Duration::from_secs(10);
+/// What heron may take to store what it has, once a second ctrl-C asked it to end.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 /// How often the main thread looks whether the source is still there.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -75,11 +78,14 @@ pub(super) fn run(args: &ExecArgs) -> Result<ExitCode> {
     let (child, go) = Held::start(&plan)?.split();
     let pid = child.id();
     let (tell, news) = channel();
+    let command = Arc::new(AtomicU8::new(HELD));
+    follow_signals(signals, pid, tell.clone(), Arc::clone(&command))?;
     let observation = match start(args, &plan, pid, &tell) {
         Ok(observation) => observation,
         Err(error) => return Err(end_held(child, go, error)),
     };
     if let Err(error) = wait_until_ready(&news, &observation) {
+        observation.stop();
         let error = observation.wait().err().unwrap_or(error);
         return Err(end_held(child, go, error));
     }
@@ -88,11 +94,10 @@ pub(super) fn run(args: &ExecArgs) -> Result<ExitCode> {
     }
     follow_child(child, tell.clone())?;
     let guard = if args.strict { Some(Guard::start(pid)?) } else { None };
-    let command_over = StopFlag::new();
-    follow_signals(signals, pid, tell, command_over.clone())?;
+    command.store(RUNS, Ordering::Relaxed);
     go.go()?;
     let over = until_over(&news, &observation)?;
-    command_over.stop();
+    command.store(OVER, Ordering::Relaxed);
     take_terminal_back();
     let finished = finish(observation, args.keep, &news, over);
     // After the source's end nobody is stopped any more, and nobody else would let go on who is.
@@ -131,7 +136,8 @@ fn wait_until_ready(news: &Receiver<News>, observation: &Observation) -> Result<
     loop {
         match news.recv_timeout(LOOK) {
             Ok(News::Ready) => return Ok(()),
-            Ok(News::Ended(_) | News::Interrupted) => {}
+            Ok(News::Interrupted) => bail!("interrupted before the command was started"),
+            Ok(News::Ended(_)) => {}
             Err(RecvTimeoutError::Timeout) if !observation.is_finished() => {}
             Err(_) => bail!("the capture ended before it began"),
         }
@@ -155,26 +161,41 @@ fn follow_child(mut child: Child, tell: Sender<News>) -> Result<()> {
     Ok(())
 }
 
-/// The terminal sends its signals to the command too; what a process sends to heron alone is passed on. The second
-/// request to end, whatever the command made of the first, ends heron.
-fn follow_signals(signals: SignalFd, pid: u32, tell: Sender<News>, command_over: StopFlag) -> Result<()> {
+/// The states of the command, for whoever gets the signals.
+const HELD: u8 = 0;
+const RUNS: u8 = 1;
+const OVER: u8 = 2;
+
+/// The terminal sends its signals to the command too; what a process sends to heron alone is passed on. The first request
+/// to end is the command's while it runs. The second one ends heron, whatever the command made of the first and however
+/// long ago that was; heron still stores what it has, within a bound, and a third request does not wait for that.
+fn follow_signals(signals: SignalFd, pid: u32, tell: Sender<News>, command: Arc<AtomicU8>) -> Result<()> {
     let follow = move || {
-        let mut last: Option<Instant> = None;
+        let mut asked = 0;
+        let mut told = 0;
         while let Ok(Some(info)) = signals.read_signal() {
             let Some(signal) = i32::try_from(info.ssi_signo).ok().and_then(|number| Signal::try_from(number).ok())
             else {
                 continue;
             };
-            let again = last.is_some_and(|at| at.elapsed() < SECOND_INTERRUPT);
-            if (again || command_over.is_stopped()) && signal != Signal::SIGQUIT {
-                let _ = tell.send(News::Interrupted); // main has ended: so has everything
-            }
+            let state = command.load(Ordering::Relaxed);
             if signal != Signal::SIGQUIT {
-                last = Some(Instant::now());
+                asked += 1;
+                if asked > 1 || state != RUNS {
+                    told += 1;
+                    let _ = tell.send(News::Interrupted); // main has ended: so has everything
+                }
+                // The first request after the command's end is an orderly one, and may be all that `--keep` waits for.
+                if told > 1 {
+                    signal::end_at_once();
+                }
+                if asked == 2 && told == 1 {
+                    signal::end_within(LAST_WORDS);
+                }
             }
             let from_the_kernel = info.ssi_code == libc::SI_KERNEL;
             if !from_the_kernel
-                && !command_over.is_stopped()
+                && state == RUNS
                 && let Ok(pid) = i32::try_from(pid)
             {
                 // An error means that the command has ended: then that is what main is about to hear.
