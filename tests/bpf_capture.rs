@@ -104,6 +104,50 @@ fn a_forked_child_is_watched_and_hooked() {
     outcome.assert_nothing_lost();
 }
 
+/// Copies of the libraries that Python's TLS uses, for probes that are for everybody.
+fn private_libssl(into: &std::path::Path) {
+    let script =
+        "import _ssl, subprocess; print(subprocess.run(['ldd', _ssl.__file__], capture_output=True, text=True).stdout)";
+    let out = std::process::Command::new(python()).args(["-c", script]).output().unwrap();
+    for line in String::from_utf8(out.stdout).unwrap().lines() {
+        let mut words = line.split_whitespace();
+        if let (Some(name), Some("=>"), Some(path)) = (words.next(), words.next(), words.next())
+            && (name.starts_with("libssl") || name.starts_with("libcrypto"))
+        {
+            std::fs::copy(path, into.join(name)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_crowd_of_processes_is_seen_whole_and_once() {
+    if !can_trace("a_crowd_of_processes_is_seen_whole_and_once") {
+        return;
+    }
+    const CHILDREN: usize = 20;
+    let (server, libraries) = (Server::start(&[]), tempfile::tempdir().unwrap());
+    private_libssl(libraries.path());
+    let args = [data("crowd.py").to_string_lossy().into_owned(), server.port.to_string(), CHILDREN.to_string()];
+    let mut held = Held::with(&python(), &args, &[("LD_LIBRARY_PATH", &libraries.path().to_string_lossy())]);
+    let tracer = Tracer::start(Config { roots: vec![held.root()], ..Config::default() });
+    held.release();
+    let mut line = String::new();
+    held.stdout().read_line(&mut line).unwrap();
+    tracer.wait_until("all children are hooked", |tracer| {
+        tracer.targets().iter().any(|target| target.processes > CHILDREN)
+    });
+    held.release();
+    held.finish();
+    let outcome = tracer.finish();
+    let sent = outcome.bytes(Direction::Sent);
+    assert_eq!(memchr::memmem::find_iter(&sent, b"POST /v1/messages").count(), CHILDREN);
+    assert_eq!(sent.iter().filter(|byte| **byte == b'B').count(), CHILDREN * 1000);
+    let received = outcome.bytes(Direction::Received);
+    assert_eq!(memchr::memmem::find_iter(&received, &[b'R'; 3000]).count(), CHILDREN);
+    assert_eq!(outcome.count("passed_bytes"), (sent.len() + received.len()) as u64);
+    outcome.assert_nothing_lost();
+}
+
 #[test]
 fn both_ends_of_a_connection_are_known() {
     if !can_trace("both_ends_of_a_connection_are_known") {

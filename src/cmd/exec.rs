@@ -30,7 +30,7 @@ use crate::wire::registry::path_rules;
 /// What heron may take to store what it has, once a second ctrl-C asked it to end.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 /// How often the main thread looks whether the source is still there.
-const LOOK: Duration = Duration::from_millis(50);
+const LOOK: Duration = Duration::from_millis(250);
 
 /// Options of `heron exec`.
 #[derive(Args)]

@@ -31,6 +31,9 @@ use crate::proc;
 /// How long bytes may wait in the ring while traffic flows, and when nothing does.
 const BUSY: Duration = Duration::from_millis(5);
 const IDLE: Duration = Duration::from_millis(20);
+/// When nothing flowed for a while. What begins then is told by a wake-up.
+const ASLEEP: Duration = Duration::from_millis(50);
+const ASLEEP_AFTER: u32 = 50;
 const PUBLISH: Duration = Duration::from_millis(250);
 /// Records and bytes of one round, roughly: what bounds its memory.
 const ROUND_RECORDS: u64 = 4096;
@@ -289,14 +292,17 @@ impl Reader<'_, '_> {
     fn until_stopped(&mut self, out: &mut Sink<'_>, stop: &StopFlag) -> Result<()> {
         let mut published = Instant::now();
         let mut last = Round::Quiet;
+        let mut quiet = 0u32;
         let mut gone = false;
         while !stop.is_stopped() && !gone {
             match last {
                 Round::More => {}
                 Round::Drained => self.wait(BUSY)?,
-                Round::Quiet => self.wait(IDLE)?,
+                Round::Quiet if quiet < ASLEEP_AFTER => self.wait(IDLE)?,
+                Round::Quiet => self.wait(ASLEEP)?,
             }
             last = self.round();
+            quiet = if last == Round::Quiet { quiet.saturating_add(1) } else { 0 };
             gone = self.hand_on(out).is_break();
             if published.elapsed() >= PUBLISH {
                 self.publish();
