@@ -103,3 +103,17 @@ fn undamaged_calls_survive_holes_and_damaged_ones_say_so() {
     }
     assert!(undamaged_found * 100 >= undamaged * 99, "{undamaged_found} of {undamaged}");
 }
+
+#[test]
+fn answers_whose_requests_were_not_captured_are_calls_that_say_so() {
+    let (mut packets, truth) = traffic();
+    // A capture of one direction: the server is at port 8080; IPv4 without options.
+    packets.retain(|packet| u16::from_be_bytes([packet.ip[20], packet.ip[21]]) == 8080);
+    let (calls, _) = replay(&packets);
+    assert_eq!(calls.len() as u64, truth.calls);
+    assert_eq!(sum(&calls, "/usage/output_total"), truth.output_tokens);
+    for call in &calls {
+        assert!(call["flaws"].as_array().unwrap().contains(&"no_request".into()), "{call}");
+        assert_eq!((&call["status"], &call["request_bytes"]), (&200.into(), &0.into()), "{call}");
+    }
+}

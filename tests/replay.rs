@@ -72,6 +72,14 @@ fn several_files_are_one_replay() {
         .sum();
     assert_eq!(both.matches("\"type\":\"call\"").count(), apart);
     assert!(apart > 0);
+    // A pattern that the shell did not expand.
+    let copies = home.path().join("captures");
+    std::fs::create_dir(&copies).unwrap();
+    for (number, capture) in two[..2].iter().enumerate() {
+        std::fs::copy(capture, copies.join(format!("part-{number}.pcap"))).unwrap();
+    }
+    let pattern = lines(home.path(), &["replay", text(&copies.join("part-*.pcap")), "--json"]);
+    assert_eq!(pattern, both);
 }
 
 #[test]

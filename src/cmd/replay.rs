@@ -139,8 +139,10 @@ pub(super) fn print_encrypted(status: &dyn Status) {
 
 /// A tape when the (only) file is one, else captures.
 pub(super) fn open(files: &[PathBuf], input: InputArgs) -> Result<Box<dyn Source>> {
+    // What is not there may be a pattern; the packet source knows, and says so when it is none.
     if let [only] = files
         && only != Path::new("-")
+        && only.exists()
         && is_tape(&head(only)?)
     {
         return Ok(Box::new(Tape::open(only)?));

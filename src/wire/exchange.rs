@@ -94,6 +94,8 @@ impl Exchange {
 
     pub(crate) fn take(&mut self, at: Nanos, kind: PartKind, context: &mut Context<'_>) -> Fate {
         match kind {
+            // The stand-in for a request that was not seen says nothing: the answer decides.
+            PartKind::Request(head) if head.method.is_empty() && head.target.is_empty() && head.headers.is_empty() => {}
             PartKind::Request(head) => self.take_head(head, context),
             PartKind::RequestBody(body) => {
                 self.request_last = Some(at);
