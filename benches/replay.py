@@ -14,9 +14,9 @@ import subprocess
 import tempfile
 import time
 
+import section
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-DOC = ROOT / "docs" / "benchmarks.md"
-BEGIN, END = "<!-- replay: begin -->", "<!-- replay: end -->"
 
 
 def run(command, **options):
@@ -99,17 +99,6 @@ def measure(bin_dir, size, kind, rounds, directory):
     return "\n".join(lines + [str(row) for row in (floor, events, heron, *(row for row, _ in others))])
 
 
-def write(text):
-    document = DOC.read_text() if DOC.exists() else "# Benchmarks\n\n`make bench` measures and writes this file.\n"
-    part = f"{BEGIN}\n{text}\n{END}"
-    if BEGIN in document:
-        head, rest = document.split(BEGIN, 1)
-        document = head + part + rest.split(END, 1)[1]
-    else:
-        document = document.rstrip() + "\n\n" + part + "\n"
-    DOC.write_text(document)
-
-
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--bin-dir", type=pathlib.Path, default=ROOT / "target" / "release")
@@ -129,7 +118,7 @@ def main():
         f"connections of their own. Best of {arguments.rounds} interleaved runs on {cores} cores; CPU time is that of all threads. A row\n"
         "counts only if calls, turns, tokens, sizes and the hash of every body equal what was generated."
     )
-    write("\n\n".join([about, *parts]))
+    section.write("replay", "\n\n".join([about, *parts]))
 
 
 main()

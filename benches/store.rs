@@ -1,11 +1,13 @@
-//! The store's speed: rows a second, bytes a second with every body kept, size on disk, and what reading takes.
+//! The store's speed: calls a second, bytes a second with every body kept, size on disk, and what reading takes.
 //!
-//! `cargo bench --bench store [-- CALLS]`; `CALLS` small calls (default 100,000) beside a fixed amount of agents' traffic.
+//! `cargo bench --bench store [-- CALLS...]`: agents' traffic, then databases of so many short calls (default 10,000 and
+//! 100,000); one JSON object per line (benches/store.py makes a table of them).
 #![allow(clippy::unwrap_used)]
 
 #[path = "../tests/made/mod.rs"]
 mod made;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,79 +80,112 @@ fn write(writer: &mut Writer, calls: Vec<(Arc<Call>, Placement)>) -> Duration {
     cpu() - begun
 }
 
-fn report(what: &str, calls: u64, bytes: u64, took: Duration, disk: u64) {
-    let (seconds, megabytes) = (took.as_secs_f64(), bytes as f64 / 1e6);
-    println!(
-        "{what}: {calls} calls, {megabytes:.0} MB of bodies in {seconds:.2} CPU-s: {:.0} calls/s, {:.0} MB/s; file {:.1} MB ({:.2}% of the bodies)",
-        calls as f64 / seconds,
-        megabytes / seconds,
-        disk as f64 / 1e6,
-        100.0 * disk as f64 / bytes as f64,
-    );
+/// The least processor time of several reads, in milliseconds.
+fn least(read: &dyn Fn()) -> f64 {
+    let time = |_| {
+        let begun = cpu();
+        read();
+        (cpu() - begun).as_secs_f64() * 1000.0
+    };
+    (0..10).map(time).fold(f64::INFINITY, f64::min)
 }
 
-fn main() {
-    let small: u64 = std::env::args().filter_map(|argument| argument.parse().ok()).next().unwrap_or(100_000);
-    let folder = tempfile::tempdir().unwrap();
-    let folder = folder.path();
+/// What was written: calls, bytes of their bodies, and the processor time it took.
+#[derive(Default)]
+struct Written {
+    calls: u64,
+    bytes: u64,
+    took: Duration,
+}
 
+impl Written {
+    fn write(&mut self, writer: &mut Writer, calls: Vec<(Arc<Call>, Placement)>) {
+        self.calls += calls.len() as u64;
+        self.bytes += calls.iter().map(|(call, _)| call.request.body_len + call.response.body_len).sum::<u64>();
+        self.took += write(writer, calls);
+    }
+
+    fn close(mut self, writer: Writer, path: &Path, what: &str) -> serde_json::Value {
+        let begun = cpu();
+        writer.close().unwrap();
+        self.took += cpu() - begun;
+        let disk = std::fs::metadata(path).unwrap().len();
+        let seconds = self.took.as_secs_f64();
+        serde_json::json!({
+            "what": what, "calls": self.calls, "body_bytes": self.bytes, "disk_bytes": disk, "cpu_seconds": seconds,
+            "calls_per_cpu_second": self.calls as f64 / seconds, "mb_per_cpu_second": self.bytes as f64 / 1e6 / seconds,
+        })
+    }
+}
+
+/// Agents side by side, `calls` each; with `live`, every call is flushed as it is when nothing follows it for a moment.
+fn agents(folder: &Path, what: &str, count: u64, calls: u64, live: bool) -> serde_json::Value {
     let system = made::words(7, 2_500);
     let path = folder.join("agents.duckdb");
     let mut writer = Store::open(Location::File(path.clone())).unwrap().into_writer().unwrap();
-    let (mut took, mut calls, mut bytes, mut at) = (Duration::ZERO, 0, 0, made::START);
-    let mut conversations: Vec<Conversation> = (0..16).map(|number| Conversation::new(number, &system)).collect();
-    for _ in 0..60 {
-        let batch: Vec<_> = conversations
-            .iter_mut()
-            .map(|conversation| {
-                at += 1_000_000;
-                conversation.next(600, at)
-            })
-            .collect();
-        calls += batch.len() as u64;
-        bytes += batch.iter().map(|(call, _)| call.request.body_len + call.response.body_len).sum::<u64>();
-        took += write(&mut writer, batch);
+    let (mut written, mut at) = (Written::default(), made::START);
+    let mut conversations: Vec<Conversation> = (0..count).map(|number| Conversation::new(number, &system)).collect();
+    for _ in 0..calls {
+        let mut batch: Vec<_> = Vec::new();
+        for conversation in &mut conversations {
+            at += 1_000_000;
+            batch.push(conversation.next(600, at));
+            if live {
+                written.write(&mut writer, std::mem::take(&mut batch));
+            }
+        }
+        written.write(&mut writer, batch);
     }
-    let begun = cpu();
-    writer.close().unwrap();
-    took += cpu() - begun;
-    report("agents, 16 conversations of 60 calls", calls, bytes, took, std::fs::metadata(&path).unwrap().len());
+    let result = written.close(writer, &path, what);
+    std::fs::remove_file(path).unwrap();
+    result
+}
 
-    let path = folder.join("small.duckdb");
+/// Short calls, each a conversation of its own, and what reading them takes.
+fn short(folder: &Path, count: u64) -> serde_json::Value {
+    let path = folder.join("short.duckdb");
     let store = Store::open(Location::File(path.clone())).unwrap();
     let reader = store.reader();
     let mut writer = store.into_writer().unwrap();
-    let (mut took, mut calls, mut bytes) = (Duration::ZERO, 0, 0);
-    let mut newest = None;
-    while calls < small {
-        let batch: Vec<_> = (0..2_000)
+    let (mut written, mut at) = (Written::default(), made::START);
+    let mut newest = String::new();
+    while written.calls < count {
+        let first = written.calls;
+        let batch: Vec<_> = (0..2_000.min(count - first))
             .map(|number| {
-                at += 1_000_000;
-                Conversation::new(calls + number, "be brief").next(60, at)
+                at += 50_000_000;
+                Conversation::new(first + number, "be brief").next(60, at)
             })
             .collect();
-        calls += batch.len() as u64;
-        bytes += batch.iter().map(|(call, _)| call.request.body_len + call.response.body_len).sum::<u64>();
-        newest = batch.last().map(|(call, _)| call.id.to_string());
-        took += write(&mut writer, batch);
+        newest = batch.last().unwrap().0.id.to_string();
+        written.write(&mut writer, batch);
     }
-    let newest = newest.unwrap();
-    let timed = |what: &str, read: &dyn Fn()| {
-        read();
-        let begun = cpu();
-        (0..10).for_each(|_| read());
-        println!("  {what}: {:.1} ms of CPU", (cpu() - begun).as_secs_f64() * 100.0);
-    };
-    timed("newest 50", &|| drop(reader.calls(&CallFilter::default(), &Page { limit: 50, before: None }).unwrap()));
-    let errors = CallFilter { error: Some(true), ..CallFilter::default() };
-    timed("errors (none)", &|| drop(reader.calls(&errors, &Page { limit: 50, before: None }).unwrap()));
-    let words = CallFilter { text: Some("no such words".to_owned()), ..CallFilter::default() };
-    timed("full text (none)", &|| drop(reader.calls(&words, &Page { limit: 50, before: None }).unwrap()));
-    timed("24-hour aggregate", &|| drop(reader.metrics(at - 86_400_000_000_000, at).unwrap()));
-    timed("one call's detail", &|| drop(reader.call(&newest).unwrap().unwrap()));
-    timed("one body", &|| drop(reader.body(&newest, true).unwrap().unwrap()));
-    let begun = cpu();
-    writer.close().unwrap();
-    took += cpu() - begun;
-    report("small calls", calls, bytes, took, std::fs::metadata(&path).unwrap().len());
+    let page = || Page { limit: 50, before: None };
+    let filtered = |filter: CallFilter| least(&|| drop(reader.calls(&filter, &page()).unwrap()));
+    let reads = serde_json::json!({
+        "newest 50 calls": filtered(CallFilter::default()),
+        "24-hour aggregate": least(&|| drop(reader.metrics(at - 86_400_000_000_000, at).unwrap())),
+        "calls with an error (none)": filtered(CallFilter { error: Some(true), ..CallFilter::default() }),
+        "text search (nothing found)": filtered(CallFilter { text: Some("no such words".to_owned()), ..CallFilter::default() }),
+        "one call's detail": least(&|| drop(reader.call(&newest).unwrap().unwrap())),
+        "one body": least(&|| drop(reader.body(&newest, true).unwrap().unwrap())),
+    });
+    drop(reader);
+    let mut result = written.close(writer, &path, "short calls");
+    result["milliseconds"] = reads;
+    std::fs::remove_file(path).unwrap();
+    result
+}
+
+fn main() {
+    let mut counts: Vec<u64> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
+    if counts.is_empty() {
+        counts = vec![10_000, 100_000];
+    }
+    let folder = tempfile::tempdir().unwrap();
+    println!("{}", agents(folder.path(), "16 agents, 60 calls each, at once", 16, 60, false));
+    println!("{}", agents(folder.path(), "2 agents, 180 calls each, one after the other", 2, 180, true));
+    for count in counts {
+        println!("{}", short(folder.path(), count));
+    }
 }

@@ -59,19 +59,6 @@ pub(super) const PROCESS_COLUMNS: &str = "SELECT last.pid, last.parent_pid, last
     LEFT JOIN (SELECT pid, process_start, max(at_ns) AS at_ns, arg_max(status, at_ns) AS status FROM exits \
         GROUP BY pid, process_start) AS ends USING (pid, process_start)";
 
-pub(super) const IN_RANGE: &str = "started_ns >= ? AND started_ns <= ? AND NOT auxiliary AND hop_of IS NULL";
-
-pub(super) const METRIC_COLUMNS: &str = "count(*), count(error_kind), CAST(sum(input_uncached) AS BIGINT), \
-    CAST(sum(cache_read) AS BIGINT), CAST(sum(cache_write_5m) AS BIGINT), CAST(sum(cache_write_1h) AS BIGINT), \
-    CAST(sum(output_text) AS BIGINT), CAST(sum(output_reasoning) AS BIGINT), CAST(sum(input_total) AS BIGINT), \
-    CAST(sum(output_total) AS BIGINT), quantile_cont(ttft_ns, 0.5), quantile_cont(ttft_ns, 0.9), \
-    quantile_cont(ttft_ns, 0.99), quantile_cont(duration_ns, 0.5), quantile_cont(duration_ns, 0.9), \
-    quantile_cont(duration_ns, 0.99), \
-    TRY_CAST(sum(cost_input_uncached) AS BIGINT), TRY_CAST(sum(cost_cache_read) AS BIGINT), \
-    TRY_CAST(sum(cost_cache_write_5m) AS BIGINT), TRY_CAST(sum(cost_cache_write_1h) AS BIGINT), \
-    TRY_CAST(sum(cost_output_text) AS BIGINT), TRY_CAST(sum(cost_output_reasoning) AS BIGINT), \
-    bool_and(coalesce(cost_complete, input_total IS NULL AND output_total IS NULL))";
-
 pub(super) fn usage_at(row: &Row<'_>, from: usize) -> duckdb::Result<Usage> {
     let tokens = |at: usize| -> duckdb::Result<Option<u64>> {
         Ok(row.get::<_, Option<i64>>(from + at)?.map(|tokens| u64::try_from(tokens).unwrap_or(0)))
@@ -89,9 +76,9 @@ pub(super) fn usage_at(row: &Row<'_>, from: usize) -> duckdb::Result<Usage> {
 }
 
 /// Costs from a column on: six classes, and whether they are all.
-fn cost_at(row: &Row<'_>, from: usize) -> duckdb::Result<Option<CostBrief>> {
+pub(super) fn costs_at(row: &Row<'_>, from: usize) -> duckdb::Result<Cost> {
     let class = |at: usize| -> duckdb::Result<Option<u64>> { Ok(row.get::<_, Option<i64>>(from + at)?.map(count)) };
-    let cost = Cost {
+    Ok(Cost {
         input_uncached: class(0)?,
         cache_read: class(1)?,
         cache_write_5m: class(2)?,
@@ -99,8 +86,16 @@ fn cost_at(row: &Row<'_>, from: usize) -> duckdb::Result<Option<CostBrief>> {
         output_text: class(4)?,
         output_reasoning: class(5)?,
         complete: row.get::<_, Option<bool>>(from + 6)?.unwrap_or(false),
-    };
-    Ok((cost != Cost { complete: cost.complete, ..Cost::default() }).then(|| CostBrief::of(&cost)))
+    })
+}
+
+/// Costs as they go out; `None` when nothing of them is known.
+pub(super) fn cost_brief(cost: &Cost) -> Option<CostBrief> {
+    (*cost != Cost { complete: cost.complete, ..Cost::default() }).then(|| CostBrief::of(cost))
+}
+
+fn cost_at(row: &Row<'_>, from: usize) -> duckdb::Result<Option<CostBrief>> {
+    Ok(cost_brief(&costs_at(row, from)?))
 }
 
 pub(super) fn process_at(row: &Row<'_>, pid: usize, image: usize) -> duckdb::Result<Option<ProcessBrief>> {
@@ -250,22 +245,4 @@ pub(super) fn process_row(row: &Row<'_>) -> duckdb::Result<ProcessRow> {
         ended_at: row.get::<_, Option<i64>>(11)?.map(|at| Nanos(count(at)).rfc3339()),
         exit_status: row.get(12)?,
     })
-}
-
-/// One line of aggregates and its group's name.
-pub(super) fn metric_row(row: &Row<'_>) -> duckdb::Result<(Option<String>, serde_json::Map<String, Value>)> {
-    let percentiles = |from: usize| -> duckdb::Result<Value> {
-        let at = |column: usize| -> duckdb::Result<Option<f64>> {
-            Ok(row.get::<_, Option<f64>>(column)?.map(|nanos| nanos / 1e6))
-        };
-        Ok(serde_json::json!({"p50": at(from)?, "p90": at(from + 1)?, "p99": at(from + 2)?}))
-    };
-    let mut line = serde_json::Map::new();
-    line.insert("calls".to_owned(), count(row.get(0)?).into());
-    line.insert("errors".to_owned(), count(row.get(1)?).into());
-    line.insert("usage".to_owned(), serde_json::to_value(usage_at(row, 2)?).unwrap_or_default());
-    line.insert("ttft_ms".to_owned(), percentiles(10)?);
-    line.insert("duration_ms".to_owned(), percentiles(13)?);
-    line.insert("cost".to_owned(), serde_json::to_value(cost_at(row, 16)?).unwrap_or_default());
-    Ok((row.get(23)?, line))
 }

@@ -1,7 +1,9 @@
 //! Which rows: the filters and pages of the lists, as SQL.
 
 use duckdb::types::Value as Sql;
+use duckdb::{Connection, params_from_iter};
 
+use super::StoreError;
 use super::rows::signed;
 
 /// Which part of a list: newest first, below a position.
@@ -62,10 +64,31 @@ impl Clause {
 
     pub(super) fn page(&mut self, page: &Page, time: &str, id: &str) {
         if let Some((before, before_id)) = &page.before {
-            self.parts.push(format!("({time} < ? OR ({time} = ? AND {id} < ?))"));
+            // The first part alone lets the database pass over what is newer.
+            self.parts.push(format!("{time} <= ? AND ({time} < ? OR {id} < ?)"));
             let before = Sql::BigInt(signed(*before));
             self.values.extend([before.clone(), before, text(before_id)]);
         }
+    }
+
+    /// Narrows the clause to what began no earlier than the oldest of the `limit` newest rows of `table` that it allows;
+    /// false when there are none. To find that one row costs one column; to sort whole rows costs all of them.
+    pub(super) fn begin_at_oldest(
+        &mut self,
+        connection: &Connection,
+        table: &str,
+        limit: usize,
+    ) -> Result<bool, StoreError> {
+        let query = format!(
+            "SELECT min(started_ns) FROM (SELECT started_ns FROM {table} {} ORDER BY started_ns DESC LIMIT {limit})",
+            self.text()
+        );
+        let mut statement = connection.prepare_cached(&query)?;
+        let oldest: Option<i64> = statement.query_row(params_from_iter(&self.values), |row| row.get(0))?;
+        if let Some(oldest) = oldest {
+            self.add(&format!("{table}.started_ns >= ?"), Sql::BigInt(oldest));
+        }
+        Ok(oldest.is_some())
     }
 
     pub(super) fn text(&self) -> String {
@@ -100,11 +123,12 @@ impl CallFilter {
         if let Some(words) = &self.text {
             clause.parts.push(
                 "(contains(lower(concat_ws(' ', calls.prompt, calls.preview, calls.request_model, calls.response_model, \
-                 calls.wire_api, calls.error_kind, calls.error_message, images.exe, images.cmdline)), lower(?)) \
+                 calls.wire_api, calls.error_kind, calls.error_message)), lower(?)) \
+                 OR calls.image IN (SELECT image FROM images WHERE contains(lower(concat_ws(' ', exe, cmdline)), lower(?))) \
                  OR calls.id IN (SELECT first_call FROM messages WHERE contains(lower(content), lower(?))))"
                     .to_owned(),
             );
-            clause.values.extend([text(words), text(words)]);
+            clause.values.extend([text(words), text(words), text(words)]);
         }
     }
 }

@@ -38,9 +38,10 @@ pub struct Options {
 }
 
 impl Options {
-    /// The defaults for a location: 256 MiB, two threads, no checker.
+    /// The defaults for a location: 96 MiB, one thread, no checker. More threads only wait for each other, awake: a
+    /// replay's rows are few, and the two lists and the aggregates that people wait for take milliseconds.
     pub fn new(location: Location) -> Options {
-        Options { location, checker: None, memory_mib: 256, threads: 2 }
+        Options { location, checker: None, memory_mib: 96, threads: 1 }
     }
 }
 
@@ -189,12 +190,17 @@ fn config(options: &Options) -> duckdb::Result<Config> {
         .enable_autoload_extension(false)?
         .max_memory(&format!("{}MiB", options.memory_mib.max(64)))?
         .threads(i64::from(options.threads.max(1)))?
-        // Each checkpoint writes the changed parts of the file anew; the log is cheap.
-        .with("checkpoint_threshold", "64MiB")
+        // Each checkpoint writes the changed row groups of the file anew; what is in the log is in memory too.
+        .with("checkpoint_threshold", "16MiB")
 }
 
 /// The name under which every connection knows the database.
 const NAME: &str = "heron";
+
+/// What is decided when a file is made. A newer storage version than DuckDB's default, for its compression of long
+/// texts. Small blocks, because each table begins some of its own; in smaller ones integers are not compressed. Small row
+/// groups, because a checkpoint writes every row group anew that has grown, and a list's newest rows are found by group.
+const FORMAT: &str = ", STORAGE_VERSION 'latest', BLOCK_SIZE 65536, ROW_GROUP_SIZE 2048";
 
 /// Attaches the file to a running DuckDB: starting one costs ten times as much as opening a file.
 fn attach(connection: &Connection, path: &Path, name: &str, options: &str) -> duckdb::Result<()> {
@@ -238,9 +244,7 @@ fn make_private_database(path: &Path, connection: &Connection) -> std::io::Resul
     let claimed: File = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
     drop(claimed);
     fs::remove_file(&fresh)?;
-    // The file's storage version and block size are decided when it is made: newer than DuckDB's default version, for its
-    // compression of long texts; small blocks, because each column of each table begins one of its own.
-    let made = attach(connection, &fresh, "fresh", ", STORAGE_VERSION 'latest', BLOCK_SIZE 16384")
+    let made = attach(connection, &fresh, "fresh", FORMAT)
         .and_then(|()| connection.execute_batch("CHECKPOINT fresh; DETACH fresh"));
     if let Err(error) = made {
         // It may not have come to be attached.

@@ -15,6 +15,7 @@ mod check;
 mod columns;
 mod filter;
 mod location;
+mod metrics;
 mod prepare;
 mod reader;
 mod references;

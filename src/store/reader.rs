@@ -7,19 +7,18 @@ use duckdb::types::Value as Sql;
 use duckdb::{Connection, Row, params, params_from_iter};
 use serde_json::Value;
 
-use super::StoreError;
 use super::blobs::{Pieces, chain_keys};
 use super::columns::{
-    CALL_COLUMNS, COST_SUMS, FINDING_COLUMNS, IN_RANGE, METRIC_COLUMNS, PROCESS_COLUMNS, TURN_COLUMNS, USAGE_SUMS,
-    call_summary, finding_row, metric_row, process_row, session_row, turn_summary,
+    CALL_COLUMNS, COST_SUMS, FINDING_COLUMNS, PROCESS_COLUMNS, TURN_COLUMNS, USAGE_SUMS, call_summary, finding_row,
+    process_row, session_row, turn_summary,
 };
 use super::filter::{CallFilter, Clause, Page, TurnFilter, text};
 use super::location::another;
-use super::rows::{hugeint, signed};
+use super::rows::hugeint;
 use super::summary::{
     CallDetail, CallSummary, FindingRow, MessageDetail, ProcessRow, SessionRow, StoredDetail, TurnDetail, TurnSummary,
 };
-use crate::event::Nanos;
+use super::{StoreError, metrics};
 
 type Read<T> = Result<T, StoreError>;
 
@@ -60,9 +59,14 @@ impl Reader {
         filter.add_to(&mut clause);
         clause.page(page, "calls.started_ns", "calls.id");
         let limit = page.limit.clamp(1, LIMIT_MAX);
-        let query =
-            format!("{CALL_COLUMNS} {} ORDER BY calls.started_ns DESC, calls.id DESC LIMIT {limit}", clause.text());
-        self.with(|connection| rows(connection, &query, clause.values, call_summary))
+        self.with(|connection| {
+            if !clause.begin_at_oldest(connection, "calls", limit)? {
+                return Ok(Vec::new());
+            }
+            let query =
+                format!("{CALL_COLUMNS} {} ORDER BY calls.started_ns DESC, calls.id DESC LIMIT {limit}", clause.text());
+            rows(connection, &query, clause.values, call_summary)
+        })
     }
 
     /// When a call began, for a page's position.
@@ -156,9 +160,14 @@ impl Reader {
         }
         clause.page(page, "turns.started_ns", "turns.id");
         let limit = page.limit.clamp(1, LIMIT_MAX);
-        let query =
-            format!("{TURN_COLUMNS} {} ORDER BY turns.started_ns DESC, turns.id DESC LIMIT {limit}", clause.text());
-        self.with(|connection| rows(connection, &query, clause.values, turn_summary))
+        self.with(|connection| {
+            if !clause.begin_at_oldest(connection, "turns", limit)? {
+                return Ok(Vec::new());
+            }
+            let query =
+                format!("{TURN_COLUMNS} {} ORDER BY turns.started_ns DESC, turns.id DESC LIMIT {limit}", clause.text());
+            rows(connection, &query, clause.values, turn_summary)
+        })
     }
 
     /// When a turn began, for a page's position.
@@ -254,44 +263,13 @@ impl Reader {
         self.with(|connection| rows(connection, &query, Vec::new(), process_row))
     }
 
-    /// Aggregates over the calls that began between two times (nanoseconds), housekeeping left out.
+    /// Aggregates over the calls that began between two times (nanoseconds), housekeeping left out. Percentiles are those
+    /// of a sample when there are more than 100,000 calls.
     ///
     /// # Errors
     /// When the database fails.
     pub fn metrics(&self, from: u64, to: u64) -> Read<Value> {
-        self.with(|connection| {
-            let range = || vec![Sql::BigInt(signed(from)), Sql::BigInt(signed(to))];
-            let query = format!("SELECT {METRIC_COLUMNS}, NULL FROM calls WHERE {IN_RANGE}");
-            let total = rows(connection, &query, range(), metric_row)?.into_iter().next();
-            let mut answer = total.map(|(_, total)| total).unwrap_or_default();
-            for (name, column) in [("models", "coalesce(response_model, request_model, 'unknown')"), ("providers", "provider")] {
-                let query = format!(
-                    "SELECT {METRIC_COLUMNS}, {column} FROM calls WHERE {IN_RANGE} GROUP BY {column} ORDER BY 1 DESC, {column} LIMIT 50"
-                );
-                let groups = rows(connection, &query, range(), metric_row)?.into_iter().map(|(group, mut row)| {
-                    row.insert("name".to_owned(), group.unwrap_or_default().into());
-                    Value::Object(row)
-                });
-                answer.insert(name.to_owned(), Value::Array(groups.collect()));
-            }
-            let step = (to.saturating_sub(from) / 60).max(1_000_000_000);
-            let query = format!(
-                "SELECT {METRIC_COLUMNS}, CAST((started_ns - {from}) // {step} AS VARCHAR) FROM calls WHERE {IN_RANGE} GROUP BY ALL",
-                from = signed(from)
-            );
-            let mut series: Vec<(u64, Value)> = rows(connection, &query, range(), metric_row)?
-                .into_iter()
-                .map(|(bucket, mut row)| {
-                    let bucket: u64 = bucket.and_then(|bucket| bucket.parse().ok()).unwrap_or(0);
-                    row.insert("at".to_owned(), Nanos(from + bucket * step).rfc3339().into());
-                    (bucket, Value::Object(row))
-                })
-                .collect();
-            series.sort_by_key(|(bucket, _)| *bucket);
-            answer.insert("step_ms".to_owned(), (step / 1_000_000).into());
-            answer.insert("series".to_owned(), series.into_iter().map(|(_, row)| row).collect());
-            Ok(Value::Object(answer))
-        })
+        self.with(|connection| metrics::read(connection, from, to, metrics::SAMPLE))
     }
 
     /// When the newest call began, in nanoseconds.

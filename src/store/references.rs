@@ -12,6 +12,9 @@ use bytes::Bytes;
 /// After so many differences in a row a body is stored whole, so that reading one stays cheap and pruning possible.
 pub(super) const KEYFRAME_EVERY: u32 = 64;
 
+/// Shorter bytes are copied: they may be a slice of much more, which would be kept with them.
+const COPIED_BELOW: usize = 4096;
+
 /// Bytes that later bytes may be the difference to.
 #[derive(Debug)]
 pub(super) struct Reference {
@@ -44,9 +47,12 @@ impl References {
     }
 
     /// Remembers bytes under all of `keys`.
-    pub(super) fn remember(&mut self, keys: &[u64], reference: Reference) {
+    pub(super) fn remember(&mut self, keys: &[u64], mut reference: Reference) {
         if keys.is_empty() || reference.bytes.len() > self.limit_bytes / 2 {
             return;
+        }
+        if reference.bytes.len() < COPIED_BELOW {
+            reference.bytes = Bytes::copy_from_slice(&reference.bytes);
         }
         let reference = Arc::new(reference);
         for key in keys {

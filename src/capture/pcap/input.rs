@@ -203,8 +203,11 @@ impl Input {
     fn give_back(&mut self) {
         let Some(mapping) = &self.mapped else { return };
         let len = (self.at - self.given_back) & !0xffff;
+        // The part before goes once more: whoever decodes is behind, and has touched its pages again since.
+        let from = self.given_back.saturating_sub(GIVE_BACK);
         // SAFETY: the mapping is read-only and backed by a file: pages that somebody still refers to are read again.
-        let _ = unsafe { mapping.0.unchecked_advise_range(UncheckedAdvice::DontNeed, self.given_back, len) };
+        let _ =
+            unsafe { mapping.0.unchecked_advise_range(UncheckedAdvice::DontNeed, from, self.given_back - from + len) };
         self.given_back += len;
         self.progress.read_bytes.fetch_add(len as u64, Ordering::Relaxed);
     }
