@@ -112,6 +112,8 @@ enum heron_counter {
 	HERON_C_MISSED_BYTES,	/* payload of streams met in the middle, before their next request */
 	HERON_C_AEAD_OTHER,	/* records below rustls that are no application data (handshake, alerts, padded, TLS 1.2) */
 	HERON_C_AEAD_UNPAIRED,	/* records received below rustls whose connection is not proven: left out */
+	HERON_C_H2_OUT,		/* HTTP/2 data frames left out, because user space judged their exchange */
+	HERON_C_H2_UNFOLLOWED,	/* directions of HTTP/2 connections whose frames could not be followed: nothing is left out there */
 	HERON_COUNTERS,
 };
 
@@ -222,6 +224,27 @@ struct heron_stream {
 	__u8 votes;		/* for `sock`, when it was told by neighbouring calls */
 	__u8 pad[6];
 	struct heron_addr addr;
+	__u32 h2_left[2];	/* bytes of the frame under way, by direction */
+	__u8 h2[2];		/* enum heron_h2 */
+	__u8 h2_out[2];		/* the frame under way is left out */
+	__u8 h2_have[2];	/* bytes of h2_head */
+	__u8 pad2[2];
+	__u8 h2_head[2][16];	/* a frame's head that came in pieces; nine bytes are used */
+};
+
+/* Whether the frames of one direction of an HTTP/2 connection are followed. */
+enum heron_h2 {
+	HERON_H2_UNKNOWN = 0,
+	HERON_H2_FOLLOWED = 1,
+	HERON_H2_LOST = 2,
+};
+
+/* An HTTP/2 exchange that is no LLM call: user space says so. */
+struct heron_h2_key {
+	__u64 stream;
+	__u64 born;
+	__u32 tgid;
+	__u32 id;
 };
 
 _Static_assert(sizeof(struct heron_hdr) == 32, "hdr");
@@ -232,6 +255,7 @@ _Static_assert(sizeof(struct heron_close) == 64, "close");
 _Static_assert(sizeof(struct heron_proc) == 80 + HERON_NAME_MAX + HERON_ARGS_MAX, "proc");
 _Static_assert(HERON_PROC_SHORT == 80, "proc short");
 _Static_assert(sizeof(struct heron_stream_key) == 16, "stream key");
-_Static_assert(sizeof(struct heron_stream) == 112, "stream");
+_Static_assert(sizeof(struct heron_stream) == 160, "stream");
+_Static_assert(sizeof(struct heron_h2_key) == 24, "h2 key");
 
 #endif

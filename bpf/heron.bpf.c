@@ -10,6 +10,7 @@
 #include "pidns.h"
 #include "emit.h"
 #include "filter.h"
+#include "h2.h"
 #include "stream.h"
 
 #include "tls.bpf.c"
@@ -26,6 +27,7 @@ const volatile struct heron_proc heron_anchor_proc;
 const volatile struct heron_watch heron_anchor_watch;
 const volatile struct heron_stream_key heron_anchor_stream_key;
 const volatile struct heron_stream heron_anchor_stream;
+const volatile struct heron_h2_key heron_anchor_h2_key;
 const volatile enum heron_kind heron_anchor_kind;
 const volatile enum heron_verdict heron_anchor_verdict;
 const volatile enum heron_flag heron_anchor_flag;

@@ -70,6 +70,14 @@ struct {
 	__type(value, struct heron_stream);
 } streams SEC(".maps");
 
+/* HTTP/2 exchanges judged to be no LLM calls; written by user space. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct heron_h2_key);
+	__type(value, __u8);
+} h2_out SEC(".maps");
+
 /* A TLS call under way. */
 struct frame {
 	__u64 sp;	/* at entry: frames at or below a later stack pointer are over */
@@ -125,6 +133,15 @@ struct emit {
 	__u64 wake;
 };
 
+/* Bytes of an HTTP/2 connection, frame by frame. */
+struct h2_walk {
+	__u64 at;
+	__u64 left;
+	__u64 run;	/* what passes and is not yet told */
+	__u64 run_len;
+	struct heron_h2_key key;
+};
+
 /* What a thread is doing. `head` is scratch of the thread, not of the CPU: a sleepable program may be followed on its CPU
  * by the same program for another thread. */
 struct thread {
@@ -143,6 +160,7 @@ struct thread {
 	__u64 received_sock;	/* the socket of `received`, 0 for none */
 	__u64 received;		/* the first ciphertext of the data record that was received last */
 	struct emit emit;
+	struct h2_walk walk;
 	struct target target;
 	struct heron_tail tail;
 	char head[HERON_HEAD_MAX + HERON_TAIL_MAX];

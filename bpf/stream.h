@@ -129,6 +129,8 @@ static __always_inline __u32 judge(const bool sleepable, struct thread *th, stru
 		}
 		st->verdict = HERON_VERDICT_ALL;
 		st->client = side;
+		st->h2[direction] = HERON_H2_FOLLOWED;
+		st->h2_left[direction] = 24; /* the preface */
 		count(HERON_C_HEADS, 1);
 		count(HERON_C_HEADS_PASSED, 1);
 		return HERON_FLAG_HEAD;
@@ -221,6 +223,10 @@ static __always_inline void stream_bytes(const bool sleepable, struct thread *th
 	e->left = n;
 	/* The first bytes of a request are wanted at once; what follows waits for the reader's timer. */
 	e->wake = (flags & HERON_FLAG_HEAD) || !st->shown;
+	if (heron_filter && st->verdict == HERON_VERDICT_ALL && h2_follows(sleepable, st, direction, buf, n)) {
+		h2_bytes(sleepable, th, st, key, direction);
+		return;
+	}
 	/* Before the copy, so that a loss is a hole and not a shift. */
 	st->offset[direction] += n;
 	st->shown = 1;
@@ -242,6 +248,7 @@ static __always_inline void stream_kept(struct thread *th, struct heron_stream_k
 	count(HERON_C_SEEN_BYTES, n);
 	direction &= 1;
 	st->seen[direction] += n;
+	st->h2[direction] = HERON_H2_LOST; /* frames are followed in the memory of the process only */
 	if (!begin_data(th, key, st, direction, 0, n))
 		return;
 	th->emit.data.len = n;

@@ -9,4 +9,4 @@ pub mod pcap;
 mod source;
 pub mod tape;
 
-pub use source::{Encrypted, Sink, Source, Status, StopFlag, Target, TargetState};
+pub use source::{Encrypted, NoCall, Sink, Source, Status, StopFlag, Target, TargetState};

@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::SyncSender;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Event, Nanos};
+use crate::event::{ConnId, Event, Nanos};
 
 /// Asks a source to stop. Cheap to clone; sources look at it at least every 20 ms.
 #[derive(Clone, Debug, Default)]
@@ -42,9 +43,23 @@ pub trait Source: Send {
     /// What can be read from other threads while the source runs, and after it ended.
     fn status(&self) -> Arc<dyn Status>;
 
+    /// Where the source wants to be told which exchanges need no more bytes; `None` when it would make no use of it.
+    fn verdicts(&self) -> Option<SyncSender<NoCall>> {
+        None
+    }
+
     /// Produces events until the input is exhausted, `stop` is raised, or `out` breaks. What is already captured when
     /// `stop` is raised is drained first. Batches are never empty; the events of a batch are in the order of capture.
     fn run(self: Box<Self>, out: &mut Sink<'_>, stop: &StopFlag) -> anyhow::Result<()>;
+}
+
+/// An HTTP/2 exchange that turned out to be no LLM call: its bodies are of no use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NoCall {
+    /// The connection.
+    pub conn: ConnId,
+    /// The HTTP/2 stream.
+    pub stream: u32,
 }
 
 /// The readable side of a source.

@@ -195,6 +195,11 @@ impl Stage {
         self.conns.get(&conn).map(|conn| &conn.info)
     }
 
+    /// The HTTP/2 stream of an exchange that is not over.
+    pub fn h2_stream(&self, exchange: http::ExchangeId) -> Option<u32> {
+        self.conns.get(&exchange.conn)?.http.h2_stream(exchange.seq)
+    }
+
     /// How many connections are held.
     pub fn connections(&self) -> usize {
         self.conns.len()

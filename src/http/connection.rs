@@ -97,6 +97,14 @@ impl Connection {
         }
     }
 
+    /// The HTTP/2 stream of an exchange that is not over.
+    pub fn h2_stream(&self, seq: u32) -> Option<u32> {
+        match &self.spoken {
+            Spoken::Http2(h2) => h2.stream_of(seq),
+            _ => None,
+        }
+    }
+
     /// The direction that carries requests, once it is known.
     pub fn client(&self) -> Option<Direction> {
         self.client

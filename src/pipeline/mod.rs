@@ -77,7 +77,7 @@ pub struct Running {
 /// Starts the threads. `stop` ends the source; what was captured until then is still decoded.
 pub fn start(source: Box<dyn Source>, options: Options, stop: StopFlag) -> Result<Running> {
     let board = Arc::new(Board::default());
-    let (status, source_name) = (source.status(), source.name());
+    let (status, source_name, verdicts) = (source.status(), source.name(), source.verdicts());
     let workers = options.workers.max(1);
     let shows_progress = options.outlets.iter().any(|outlet| outlet.shows_progress());
     let (answers, assembler_in) = sync_channel::<Answer>(QUEUE * (workers + 1));
@@ -85,9 +85,9 @@ pub fn start(source: Box<dyn Source>, options: Options, stop: StopFlag) -> Resul
     let mut lanes = Vec::new();
     for number in 0..workers {
         let (lane, work) = sync_channel::<Work>(QUEUE);
-        let (answers, board) = (answers.clone(), board.clone());
+        let (answers, board, verdicts) = (answers.clone(), board.clone(), verdicts.clone());
         threads.push(spawn(&format!("decode-{number}"), move || {
-            worker::run(number, shows_progress, &work, &answers, &board)
+            worker::run(number, shows_progress, &work, &answers, verdicts, &board)
         })?);
         lanes.push(lane);
     }

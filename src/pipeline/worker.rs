@@ -6,8 +6,10 @@ use anyhow::Result;
 
 use super::assembler::Ordered;
 use super::{Answer, Work};
+use crate::capture::NoCall;
 use crate::conn::{self, ConnInfo};
 use crate::event::{Direction, Event, Nanos};
+use crate::http::PartKind;
 use crate::stats::Board;
 use crate::wire::{self, CallUpdate, Origin};
 
@@ -20,6 +22,8 @@ struct Worker {
     parts: Vec<crate::http::Part>,
     updates: Vec<CallUpdate>,
     now: Nanos,
+    /// To the source: what is no call.
+    verdicts: Option<SyncSender<NoCall>>,
 }
 
 /// Decodes until the lane closes, then ends what is still open.
@@ -28,6 +32,7 @@ pub(super) fn run(
     shows_progress: bool,
     work: &Receiver<Work>,
     answers: &SyncSender<Answer>,
+    verdicts: Option<SyncSender<NoCall>>,
     board: &Board,
 ) -> Result<()> {
     let mut bounds = wire::Bounds::default();
@@ -40,6 +45,7 @@ pub(super) fn run(
         parts: Vec::new(),
         updates: Vec::new(),
         now: Nanos(0),
+        verdicts,
     };
     for Work { seq, events } in work {
         let mut what = Vec::new();
@@ -66,8 +72,16 @@ impl Worker {
 
     fn decode(&mut self, what: &mut Vec<Ordered>) {
         for part in self.parts.drain(..) {
-            let conn = part.exchange.conn;
+            let (exchange, conn) = (part.exchange, part.exchange.conn);
+            let decides =
+                matches!(part.kind, PartKind::Request(_) | PartKind::RequestEnd) && !self.wire.is_no_call(exchange);
             self.wire.push(part, &|| self.conn.info(conn).map(origin), &mut self.updates);
+            if let Some(verdicts) = self.verdicts.as_ref().filter(|_| decides && self.wire.is_no_call(exchange))
+                && let Some(stream) = self.conn.h2_stream(exchange)
+            {
+                // A verdict that finds no room is not needed for anything but speed.
+                let _ = verdicts.try_send(NoCall { conn, stream });
+            }
         }
         let now = self.now;
         what.extend(self.updates.drain(..).map(|update| Ordered::update(now, update)));

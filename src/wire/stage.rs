@@ -152,6 +152,11 @@ impl Stage {
         self.counters
     }
 
+    /// Whether an exchange that is not over is known to be no call.
+    pub fn is_no_call(&self, exchange: ExchangeId) -> bool {
+        matches!(self.open.get(&exchange), Some(State::NoCall))
+    }
+
     /// How many exchanges are open.
     pub fn open_exchanges(&self) -> usize {
         self.open.len()

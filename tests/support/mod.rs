@@ -6,12 +6,12 @@ use std::io::{BufRead, BufReader, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, SyncSender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use heron::capture::ebpf::{Config, EbpfSource, Root};
-use heron::capture::{Source, Status, StopFlag, Target};
+use heron::capture::{NoCall, Source, Status, StopFlag, Target};
 use heron::event::{Direction, Event};
 
 /// Whether kernel tests can run; says loudly when not.
@@ -42,8 +42,13 @@ pub struct Server {
 
 impl Server {
     pub fn start(args: &[&str]) -> Server {
+        Server::run("server.py", args)
+    }
+
+    /// Another server, of the same manners.
+    pub fn run(program: &str, args: &[&str]) -> Server {
         let mut child = Command::new(python())
-            .arg(data("server.py"))
+            .arg(data(program))
             .args(args)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -111,6 +116,8 @@ pub struct Tracer {
     thread: JoinHandle<anyhow::Result<()>>,
     events: Arc<Mutex<Vec<Event>>>,
     status: Arc<dyn Status>,
+    /// Where the source is told what is no call.
+    pub verdicts: Option<SyncSender<NoCall>>,
     pub ready: Receiver<()>,
 }
 
@@ -132,7 +139,7 @@ impl Tracer {
             config.path_rules = rules();
         }
         let source = Box::new(EbpfSource::new(config));
-        let status = source.status();
+        let (status, verdicts) = (source.status(), source.verdicts());
         let stop = StopFlag::new();
         let events = Arc::new(Mutex::new(Vec::new()));
         let (flag, sink) = (stop.clone(), Arc::clone(&events));
@@ -143,7 +150,7 @@ impl Tracer {
             };
             source.run(&mut out, &flag)
         });
-        let tracer = Tracer { stop, thread, events, status, ready };
+        let tracer = Tracer { stop, thread, events, status, verdicts, ready };
         if tracer.ready.recv().is_err() {
             panic!("the source did not start: {:?}", tracer.thread.join().unwrap());
         }

@@ -21,8 +21,9 @@ const _: () = assert!(size_of::<types::heron_sock>() == 208);
 const _: () = assert!(size_of::<types::heron_close>() == 64);
 const _: () = assert!(size_of::<types::heron_proc>() == 80 + 256 + 1024);
 const _: () = assert!(size_of::<types::heron_stream_key>() == 16);
-const _: () = assert!(size_of::<types::heron_stream>() == 112);
+const _: () = assert!(size_of::<types::heron_stream>() == 160);
 const _: () = assert!(size_of::<types::heron_watch>() == 16);
+const _: () = assert!(size_of::<types::heron_h2_key>() == 24);
 
 /// What tells one stream from every other one of a run.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -319,6 +320,8 @@ pub const COUNTERS: &[&str] = &[
     "missed_bytes",
     "aead_other",
     "aead_unpaired",
+    "h2_frames_out",
+    "h2_unfollowed",
 ];
 
 const _: () = assert!(COUNTERS.len() == types::heron_counter::HERON_COUNTERS.0 as usize);

@@ -27,12 +27,16 @@ pub mod streams;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::event::ProcessInfo;
 
-use super::{Sink, Source, Status, StopFlag, Target, TargetState};
+use super::{NoCall, Sink, Source, Status, StopFlag, Target, TargetState};
 use attach::{Board, SharedBoard, board};
+
+/// Verdicts on their way to the kernel; more are dropped, and their bytes go on to be copied.
+const VERDICTS: usize = 4096;
 
 /// A process to watch from the start.
 #[derive(Clone, Debug, Default)]
@@ -89,6 +93,8 @@ impl Default for Config {
 pub struct EbpfSource {
     config: Config,
     shared: Arc<Shared>,
+    told: SyncSender<NoCall>,
+    verdicts: Receiver<NoCall>,
 }
 
 /// What other threads may read.
@@ -102,7 +108,8 @@ struct Shared {
 impl EbpfSource {
     /// A source that is not yet loaded.
     pub fn new(config: Config) -> EbpfSource {
-        EbpfSource { config, shared: Arc::new(Shared::default()) }
+        let (told, verdicts) = sync_channel(VERDICTS);
+        EbpfSource { config, shared: Arc::new(Shared::default()), told, verdicts }
     }
 }
 
@@ -122,8 +129,12 @@ impl Source for EbpfSource {
         Arc::clone(&self.shared) as Arc<dyn Status>
     }
 
+    fn verdicts(&self) -> Option<SyncSender<NoCall>> {
+        self.config.filter.then(|| self.told.clone())
+    }
+
     fn run(self: Box<Self>, out: &mut Sink<'_>, stop: &StopFlag) -> anyhow::Result<()> {
-        reader::run(self.config, &self.shared, out, stop)
+        reader::run(self.config, &self.shared, &self.verdicts, out, stop)
     }
 }
 

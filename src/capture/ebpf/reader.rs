@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::mem::MaybeUninit;
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::mpsc::{Sender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, sync_channel};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,7 @@ use super::facts::Facts;
 use super::skel::{HeronSkel, types};
 use super::streams::{Clock, Streams};
 use super::{Chooser, Config, Root, Shared, load};
-use crate::capture::{Sink, StopFlag};
+use crate::capture::{NoCall, Sink, StopFlag};
 use crate::event::{Event, Nanos, ProcId, ProcessChange, ProcessEvent, ProcessInfo};
 use crate::proc;
 
@@ -40,7 +40,13 @@ const ROUND_RECORDS: u64 = 4096;
 const ROUND_BYTES: usize = 32 << 20;
 
 /// Runs the source.
-pub fn run(mut config: Config, shared: &Arc<Shared>, out: &mut Sink<'_>, stop: &StopFlag) -> Result<()> {
+pub fn run(
+    mut config: Config,
+    shared: &Arc<Shared>,
+    verdicts: &Receiver<NoCall>,
+    out: &mut Sink<'_>,
+    stop: &StopFlag,
+) -> Result<()> {
     raise_priority();
     let facts = Facts::gather();
     let mut place = MaybeUninit::<OpenObject>::uninit();
@@ -65,7 +71,7 @@ pub fn run(mut config: Config, shared: &Arc<Shared>, out: &mut Sink<'_>, stop: &
         if let Some(ready) = config.on_ready.take() {
             ready();
         }
-        let mut reader = Reader { skel: &skel, rings, state: &state, shared };
+        let mut reader = Reader { skel: &skel, rings, state: &state, shared, verdicts };
         reader.until_stopped(out, stop)
     };
     publish(&skel, shared, &state.borrow());
@@ -144,6 +150,7 @@ struct State {
     orders: Sender<Order>,
     board: SharedBoard,
     malformed: u64,
+    verdicts: u64,
     choose: Option<Chooser>,
     /// Chosen in this round, to be put into the watch map.
     chosen: Vec<ProcId>,
@@ -173,6 +180,7 @@ impl State {
             orders,
             board,
             malformed: 0,
+            verdicts: 0,
             choose: None,
             chosen: Vec::new(),
             watched: std::collections::HashSet::new(),
@@ -286,6 +294,7 @@ struct Reader<'a, 'obj> {
     rings: Rings<'a>,
     state: &'a RefCell<State>,
     shared: &'a Shared,
+    verdicts: &'a Receiver<NoCall>,
 }
 
 impl Reader<'_, '_> {
@@ -347,6 +356,7 @@ impl Reader<'_, '_> {
             (state.round_records, state.round_bytes) = (0, 0);
             std::mem::take(&mut state.exits)
         };
+        self.write_verdicts();
         // An error is a callback's wish to stop early.
         let _ = self.rings.process.consume();
         self.watch_chosen();
@@ -361,6 +371,24 @@ impl Reader<'_, '_> {
         self.let_out(exits);
         let state = self.state.borrow();
         if state.events.is_empty() && state.exits.is_empty() { Round::Quiet } else { Round::Drained }
+    }
+
+    /// Tells the kernel side which HTTP/2 exchanges are no LLM calls.
+    fn write_verdicts(&self) {
+        for NoCall { conn, stream } in self.verdicts.try_iter() {
+            let Some(id) = self.state.borrow().streams.id(conn) else {
+                continue; // it ended
+            };
+            let mut key = [0u8; size_of::<types::heron_h2_key>()];
+            key[..8].copy_from_slice(&id.stream.to_ne_bytes());
+            key[8..16].copy_from_slice(&id.born.to_ne_bytes());
+            key[16..20].copy_from_slice(&id.tgid.to_ne_bytes());
+            key[20..].copy_from_slice(&stream.to_ne_bytes());
+            match self.skel.maps.h2_out.update(&key, &[1], MapFlags::ANY) {
+                Ok(()) => self.state.borrow_mut().verdicts += 1,
+                Err(error) => tracing::debug!(%error, "an HTTP/2 exchange goes on to be copied"),
+            }
+        }
     }
 
     fn watch_chosen(&self) {
@@ -437,6 +465,7 @@ fn publish(skel: &HeronSkel<'_>, shared: &Shared, state: &State) {
     }
     counters.insert("watched_processes", u64::try_from(state.watched.len()).unwrap_or(0));
     counters.insert("malformed_records", state.malformed);
+    counters.insert("h2_verdicts", state.verdicts);
     *shared.counters.lock().unwrap_or_else(PoisonError::into_inner) = counters;
     let sites = board(&shared.board).sites.len();
     let hit = |site: usize| {

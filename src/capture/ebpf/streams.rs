@@ -41,6 +41,7 @@ struct Stream {
 pub struct Streams {
     clock: Clock,
     open: HashMap<StreamId, Stream>,
+    ids: HashMap<ConnId, StreamId>,
     last_conn: u64,
 }
 
@@ -49,7 +50,7 @@ const DIRECTIONS: [Direction; 2] = [Direction::Sent, Direction::Received];
 impl Streams {
     /// No streams yet.
     pub fn new(clock: Clock) -> Streams {
-        Streams { clock, open: HashMap::new(), last_conn: 0 }
+        Streams { clock, open: HashMap::new(), ids: HashMap::new(), last_conn: 0 }
     }
 
     /// Appends the events of one data-ring record. `library` names the library behind a site.
@@ -124,6 +125,7 @@ impl Streams {
         self.last_conn += 1;
         let conn = ConnId(self.last_conn);
         self.open.insert(id, Stream { conn, next: [0, 0] });
+        self.ids.insert(conn, id);
         out.push(Event::Open(Open {
             conn,
             at: self.clock.epoch(header.time),
@@ -139,6 +141,7 @@ impl Streams {
         let Some(stream) = self.open.remove(&id) else {
             return;
         };
+        self.ids.remove(&stream.conn);
         let ends = offsets.unwrap_or(stream.next);
         for ((direction, end), next) in DIRECTIONS.into_iter().zip(ends).zip(stream.next) {
             if end > next {
@@ -164,6 +167,11 @@ impl Streams {
         for (_, id) in left {
             self.close(id, None, at, CloseHow::SourceEnd, out);
         }
+    }
+
+    /// The stream behind an open connection.
+    pub fn id(&self, conn: ConnId) -> Option<StreamId> {
+        self.ids.get(&conn).copied()
     }
 
     /// The clock.

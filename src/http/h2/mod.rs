@@ -153,6 +153,11 @@ impl H2 {
         h2
     }
 
+    /// The stream of an exchange that is not over.
+    pub fn stream_of(&self, seq: u32) -> Option<u32> {
+        self.streams.iter().find(|(_, stream)| stream.exchange.seq == seq).map(|(id, _)| *id)
+    }
+
     pub fn next_seq(&self) -> u32 {
         self.next_seq
     }
