@@ -320,6 +320,27 @@ fn size_classes_carry_the_same_bytes_as_exact_records() {
 }
 
 #[test]
+fn perf_uprobes_carry_the_same_bytes_as_one_link_for_all() {
+    if !can_trace("perf_uprobes_carry_the_same_bytes_as_one_link_for_all") {
+        return;
+    }
+    let decisions = heron::capture::ebpf::facts::Facts::gather().decide();
+    let decisions = heron::capture::ebpf::facts::Decisions { uprobe_multi: false, exact_records: false, ..decisions };
+    let server = Server::start(&[]);
+    let config = Config { decisions: Some(decisions), ..Config::default() };
+    let steps = ["post:/v1/messages?size=70000:1000000", "post:/telemetry?size=500:300", "post:/v1/messages?size=3:2"];
+    let outcome = trace_client(&server, &steps, config);
+    let sent = outcome.bytes(Direction::Sent);
+    let body = sent.iter().filter(|byte| **byte == b'B').count();
+    assert_eq!(body, 1_000_002, "{:?} {:#?}", outcome.counters, outcome.targets);
+    let received = outcome.bytes(Direction::Received);
+    assert!(received.split(|byte| *byte != b'R').any(|run| run.len() == 70_000));
+    assert!(received.ends_with(b"RRR"));
+    assert!(outcome.count("filtered_bytes") > 800);
+    outcome.assert_nothing_lost();
+}
+
+#[test]
 fn strict_holds_each_new_program_until_it_is_hooked() {
     if !can_trace("strict_holds_each_new_program_until_it_is_hooked") {
         return;

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use super::detach::Detacher;
 use super::image::{FileId, Hook, Image, Images, Pair};
-use super::link::{self, Moment, Place};
+use super::link::{Backend, Moment, Place};
 use super::needs::{self, Program};
 use crate::proc;
 
@@ -73,6 +73,8 @@ pub struct ProgramPair {
 /// The loaded programs.
 #[derive(Debug)]
 pub struct Programs {
+    /// How they are attached.
+    pub backend: Backend,
     /// For the C convention.
     pub c: ProgramPair,
     /// For Go.
@@ -339,10 +341,15 @@ impl Hooks {
         let place = image.hooks.first().map(|hook| Place { offset: hook.entry, cookie: 0 });
         let own = Some(std::process::id());
         if let Some(place) = place
-            && let Ok(link) =
-                link::uprobes(self.programs.c.enter.as_fd(), image.file.as_fd(), &[place], Moment::Entry, own)
+            && let Ok(links) = self.programs.backend.uprobes(
+                self.programs.c.enter.as_fd(),
+                image.file.as_fd(),
+                &[place],
+                Moment::Entry,
+                own,
+            )
         {
-            self.detacher.detach(vec![link]);
+            self.detacher.detach(links);
         }
     }
 
@@ -455,7 +462,8 @@ impl Hooks {
                 [(&programs.leave, once_each(leaves), moment), (&programs.enter, once_each(entries), Moment::Entry)];
             for (program, places, moment) in ways {
                 if !places.is_empty() {
-                    links.push(link::uprobes(program.as_fd(), image.file.as_fd(), &places, moment, pid)?);
+                    let file = image.file.as_fd();
+                    links.extend(self.programs.backend.uprobes(program.as_fd(), file, &places, moment, pid)?);
                 }
             }
         }

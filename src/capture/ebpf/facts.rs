@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use libbpf_rs::btf::Btf;
-use libbpf_rs::btf::types::Func;
+use libbpf_rs::btf::types::{Func, Typedef};
 use serde::Serialize;
 
 /// What was found out about the kernel.
@@ -26,6 +26,8 @@ pub struct Facts {
     pub uprobe_multi: bool,
     /// The inode of heron's pid namespace (a container has its own), 0 for the initial one: processes outside of it are not seen.
     pub pid_namespace: u32,
+    /// Tracepoints that tell which socket moved how many bytes (6.3).
+    pub sock_length: bool,
     /// `confidentiality`, `integrity` or `none`.
     pub lockdown: String,
 }
@@ -54,6 +56,7 @@ impl Facts {
             root: nix::unistd::geteuid().is_root(),
             user_dynptr: has("bpf_copy_from_user_dynptr") && has("bpf_probe_read_user_dynptr"),
             uprobe_multi: has("bpf_uprobe_multi_link_attach"),
+            sock_length: btf.as_ref().is_some_and(|btf| has_tracepoint(btf, "sock_send_length")),
             pid_namespace: pid_namespace(),
             lockdown: lockdown(),
             release,
@@ -71,9 +74,9 @@ impl Facts {
                 self.release
             ));
         }
-        if !self.uprobe_multi {
+        if self.version < OLDEST {
             return Some(format!(
-                "kernel {} has no uprobe_multi links, which heron hooks TLS with: kernel 6.6 or newer is needed",
+                "kernel {} has no uprobes that may read memory which is paged out: kernel 6.0 or newer is needed",
                 self.release
             ));
         }
@@ -86,14 +89,27 @@ impl Facts {
         None
     }
 
-    /// What follows from the facts.
+    /// What follows from the facts, and from `HERON_BACKEND`: `perf` and `classes` (or both, with a comma) choose the ways
+    /// of older kernels.
     pub fn decide(&self) -> Decisions {
+        self.decide_with(&std::env::var("HERON_BACKEND").unwrap_or_default())
+    }
+
+    fn decide_with(&self, wish: &str) -> Decisions {
+        let wishes = |way: &str| wish.split(',').any(|word| word.trim() == way);
         Decisions {
-            exact_records: self.user_dynptr && self.uprobe_multi,
-            sleepable: self.version >= (6, 0),
-            uprobe_multi: self.uprobe_multi,
+            exact_records: self.user_dynptr && !wishes("classes"),
+            sleepable: true,
+            uprobe_multi: self.uprobe_multi && !wishes("perf"),
         }
     }
+}
+
+/// Sleepable uprobes: what is hooked may be paged out.
+const OLDEST: (u32, u32) = (6, 0);
+
+fn has_tracepoint(btf: &Btf<'_>, name: &str) -> bool {
+    btf.type_by_name::<Typedef<'_>>(&format!("btf_trace_{name}")).is_some()
 }
 
 fn has_function(btf: &Btf<'_>, name: &str) -> bool {
@@ -140,12 +156,16 @@ mod tests {
             root: true,
             user_dynptr: true,
             uprobe_multi: true,
+            sock_length: true,
             pid_namespace: 0,
             lockdown: "none".to_owned(),
         };
         assert_eq!(good.obstacle(), None);
         assert!(Facts { root: false, ..good.clone() }.obstacle().is_some_and(|why| why.contains("sudo")));
         assert!(Facts { btf: false, ..good.clone() }.obstacle().is_some_and(|why| why.contains("BTF")));
-        assert!(Facts { uprobe_multi: false, ..good }.obstacle().is_some_and(|why| why.contains("6.6")));
+        assert_eq!(Facts { uprobe_multi: false, version: (6, 1), ..good.clone() }.obstacle(), None, "there is perf");
+        assert!(Facts { version: (5, 10), ..good.clone() }.obstacle().is_some_and(|why| why.contains("6.0")));
+        assert!(good.decide_with("").uprobe_multi && good.decide_with("").exact_records);
+        assert!(!good.decide_with("perf, classes").uprobe_multi && !good.decide_with("perf,classes").exact_records);
     }
 }

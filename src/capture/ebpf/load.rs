@@ -4,11 +4,11 @@ use std::mem::MaybeUninit;
 
 use anyhow::{Context, Result, anyhow, bail};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
-use libbpf_rs::{MapCore, MapFlags, OpenObject};
+use libbpf_rs::{MapCore, MapFlags, OpenObject, ProgramAttachType};
 
 use super::Config;
 use super::facts::Facts;
-use super::skel::{HeronSkel, HeronSkelBuilder, types};
+use super::skel::{HeronSkel, HeronSkelBuilder, OpenHeronSkel, types};
 
 /// Loads the object for this kernel into `place`, which the caller keeps: the skeleton borrows from it.
 pub fn load<'a>(config: &Config, facts: &Facts, place: &'a mut MaybeUninit<OpenObject>) -> Result<HeronSkel<'a>> {
@@ -18,6 +18,13 @@ pub fn load<'a>(config: &Config, facts: &Facts, place: &'a mut MaybeUninit<OpenO
     let decisions = config.decisions.unwrap_or_else(|| facts.decide());
     libbpf_rs::set_print(Some((libbpf_rs::PrintLevel::Debug, log)));
     let mut open = HeronSkelBuilder::default().open(place).context("cannot open heron's BPF object")?;
+    if !decisions.uprobe_multi {
+        perf_programs(&mut open);
+    }
+    if !facts.sock_length {
+        open.progs.heron_sock_send.set_autoload(false);
+        open.progs.heron_sock_recv.set_autoload(false);
+    }
     let rodata = open.maps.rodata_data.as_deref_mut().ok_or_else(|| anyhow!("the BPF object has no configuration"))?;
     rodata.heron_exact_records = u32::from(decisions.exact_records);
     rodata.heron_sleepable = u32::from(decisions.sleepable);
@@ -36,6 +43,24 @@ pub fn load<'a>(config: &Config, facts: &Facts, place: &'a mut MaybeUninit<OpenO
     })?;
     fill_rules(&skel, &config.path_rules)?;
     Ok(skel)
+}
+
+/// Makes the hooks programs that perf events may run; a program is for one of the two kinds of probes only.
+fn perf_programs(open: &mut OpenHeronSkel<'_>) {
+    let progs = &mut open.progs;
+    for program in [
+        &mut progs.heron_enter,
+        &mut progs.heron_leave,
+        &mut progs.heron_go_enter,
+        &mut progs.heron_go_leave,
+        &mut progs.heron_aead_enter,
+        &mut progs.heron_aead_leave,
+        &mut progs.heron_aead_step,
+        &mut progs.heron_aead_step_leave,
+    ] {
+        // Its number is 0, which means none in particular.
+        program.set_attach_type(ProgramAttachType::CgroupInetIngress);
+    }
 }
 
 /// What libbpf says, the verifier's log included, is for `HERON_LOG=debug`.

@@ -21,6 +21,7 @@ use nix::time::{ClockId, clock_gettime};
 use super::abi::{self, Header, ProcKind, Record, StreamId};
 use super::attach::{Attacher, Order, ProgramPair, Programs, SharedBoard, board, raise_priority};
 use super::facts::Facts;
+use super::link::Backend;
 use super::skel::{HeronSkel, types};
 use super::streams::{Clock, Streams};
 use super::{Chooser, Config, Root, Shared, load};
@@ -52,7 +53,9 @@ pub fn run(
     let mut place = MaybeUninit::<OpenObject>::uninit();
     let skel = load::load(&config, &facts, &mut place)?;
     let _links = attach_tracepoints(&skel)?;
+    let multi = config.decisions.unwrap_or_else(|| facts.decide()).uprobe_multi;
     let programs = Programs {
+        backend: if multi { Backend::Multi } else { Backend::perf()? },
         c: pair(&skel.progs.heron_enter, &skel.progs.heron_leave)?,
         go: pair(&skel.progs.heron_go_enter, &skel.progs.heron_go_leave)?,
         aead: pair(&skel.progs.heron_aead_enter, &skel.progs.heron_aead_leave)?,
