@@ -60,6 +60,12 @@ fn a_call_comes_back_as_it_was() {
     assert_eq!(detail["parameters"]["max_tokens"], 1024);
     assert_eq!(detail["timing"]["token_gaps_ms"]["p50"], 2.0);
     assert_eq!(detail["finish"], "tool_calls");
+    let attributes = &detail["attributes"];
+    assert_eq!(attributes["gen_ai.provider.name"], call.provider);
+    assert_eq!(attributes["gen_ai.request.model"], call.request_model.clone().unwrap());
+    assert_eq!(attributes["gen_ai.conversation.id"], made::session_id(1).to_string());
+    assert_eq!(attributes["gen_ai.request.max_tokens"], 1024);
+    assert_eq!(attributes["gen_ai.usage.input_tokens"], call.usage.input_total.unwrap());
 }
 
 #[test]

@@ -8,6 +8,7 @@
 //! previous body of its conversation (`body`), and a call's messages are a list of content addresses. What is new of many
 //! calls is compressed together (`block`).
 
+mod attributes;
 mod blobs;
 mod block;
 mod body;

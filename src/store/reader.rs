@@ -202,7 +202,8 @@ impl Reader {
         let calls = self.calls_by_id(&turn.call_ids)?;
         let findings = self.findings_of_turn(id)?;
         let sub_turns = self.sub_turns(id)?;
-        Ok(Some(TurnDetail { turn, steps: parse(&steps)?, calls, findings, sub_turns }))
+        let attributes = turn.attributes();
+        Ok(Some(TurnDetail { turn, steps: parse(&steps)?, calls, findings, sub_turns, attributes }))
     }
 
     /// Turns of sub-agents that a turn started, oldest first.

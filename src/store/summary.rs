@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::attributes;
 use crate::event::{Nanos, ProcId, ProcessInfo};
 use crate::price::Cost;
 use crate::redact;
@@ -414,6 +415,7 @@ impl CallDetail {
         object.insert("message_count".to_owned(), self.summary.messages.into());
         object.insert("messages".to_owned(), serde_json::to_value(&self.conversation_messages).unwrap_or_default());
         object.insert("tools".to_owned(), self.tools.clone());
+        object.insert("attributes".to_owned(), attributes::of_call(&self.summary, &self.stored));
         Value::Object(object)
     }
 }
@@ -510,6 +512,15 @@ pub struct TurnDetail {
     pub findings: Vec<FindingRow>,
     /// Turns of sub-agents that this turn started.
     pub sub_turns: Vec<TurnSummary>,
+    /// The turn in the names of OpenTelemetry's GenAI conventions; its id is a trace id.
+    pub attributes: Value,
+}
+
+impl TurnSummary {
+    /// The turn in the names of OpenTelemetry's GenAI conventions.
+    pub fn attributes(&self) -> Value {
+        attributes::of_turn(self)
+    }
 }
 
 /// A step in the API's shape: times as RFC 3339, spans in milliseconds.

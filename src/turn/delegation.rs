@@ -247,6 +247,8 @@ fn is_inside(ask: &Ask, beginning: &Beginning<'_>, tree: &impl Tree) -> bool {
 /// True when a tool's name says that it hands work to an agent.
 pub(super) fn delegates(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
+    // An extension and its tool: `subagent__execute_task`.
+    let of_agents = name.split_once("__").is_some_and(|(extension, _)| extension.contains("subagent"));
     let name = name.rsplit("__").next().unwrap_or(&name);
     if matches!(name, "task" | "agent" | "new_task" | "start_task" | "run_task" | "sessions_spawn" | "sessions_send") {
         return true;
@@ -255,7 +257,9 @@ pub(super) fn delegates(name: &str) -> bool {
     if acts_on_running_ones.iter().any(|verb| name.contains(verb)) {
         return false;
     }
-    name.contains("agent")
+    of_agents
+        || name.contains("agent")
+        || name.contains("coworker")
         || name.contains("delegate")
         || name.contains("handoff")
         || name.contains("sendmessage")
@@ -290,12 +294,32 @@ mod tests {
 
     #[test]
     fn tools_that_hand_work_to_an_agent_are_known_by_name() {
-        for name in
-            ["Task", "Agent", "spawn_agent", "delegate_task", "mcp__x__run_subagent", "sessions_spawn", "SendMessage"]
-        {
+        for name in [
+            "Task",
+            "Agent",
+            "spawn_agent",
+            "delegate_task",
+            "mcp__x__run_subagent",
+            "sessions_spawn",
+            "SendMessage",
+            "subagent__execute_task",
+            "delegate_work_to_coworker",
+            "invoke_agent",
+            "agentic_fetch",
+        ] {
             assert!(delegates(name), "{name}");
         }
-        for name in ["TaskCreate", "TaskUpdate", "TaskOutput", "wait_agent", "close_agent", "Bash", "TodoWrite"] {
+        for name in [
+            "TaskCreate",
+            "TaskUpdate",
+            "TaskOutput",
+            "wait_agent",
+            "close_agent",
+            "Bash",
+            "TodoWrite",
+            "developer__shell",
+            "transfer_to_billing",
+        ] {
             assert!(!delegates(name), "{name}");
         }
     }

@@ -26,11 +26,25 @@ class TappedSocket:
     def __init__(self, sock, tap, conn, client, server):
         self.sock = sock
         self.note = lambda direction, data: tap.note(conn, client, server, direction, data)
+        self.ended = False
 
     def recv(self, size):
-        data = self.sock.recv(size)
-        self.note("request", data)
+        try:
+            data = self.sock.recv(size)
+        except OSError:
+            self._end()
+            raise
+        if data:
+            self.note("request", data)
+        else:
+            self._end()
         return data
+
+    def _end(self):
+        """The client's end, once: also of one that went away in the middle of an answer."""
+        if not self.ended:
+            self.ended = True
+            self.note("request", b"")
 
     def sendall(self, data):
         self.note("response", bytes(data))
@@ -43,6 +57,7 @@ class TappedSocket:
         return self.sock.fileno()
 
     def close(self):
+        self._end()
         self.sock.close()
 
     def __enter__(self):

@@ -1,6 +1,6 @@
 //! Calls that are in no turn: housekeeping, and hops through proxies.
 
-use heron::wire::{Operation, WireApi};
+use heron::wire::{Operation, Role, WireApi};
 use serde_json::json;
 
 use crate::turn_world::*;
@@ -107,6 +107,29 @@ fn housekeeping_is_kept_and_is_in_no_turn() {
     for sight in SIGHTS {
         assert_eq!(run(sight, &scenario).auxiliary(), ["title", "quota", "count", "embed", "monitor"], "{sight:?}");
     }
+}
+
+/// As Qwen Code does: a copy of the conversation, other instructions, a request of the agent's own, tools.
+#[test]
+fn an_agent_that_takes_notes_beside_a_conversation_is_no_turn_of_it() {
+    let scenario = |world: &mut World| {
+        let mut main = chat(1, 1);
+        main.system("You are Qwen Code, a CLI agent.").user("what is in x?");
+        world.call(&mut main, "a", says("a parser"));
+        let mut notes = main.clone();
+        notes.history[0] = message(
+            Role::System,
+            vec![text("You are now acting as the managed memory extraction subagent for an AI coding assistant.")],
+        );
+        notes.user("Managed memory has TWO directories. Update what is worth it.");
+        world.call(&mut notes, "n1", asks("t1", "read_file", json!({"path": "MEMORY.md"})));
+        notes.result("t1", "(empty)");
+        world.call(&mut notes, "n2", says("nothing to keep"));
+        main.user("and in y?");
+        world.call(&mut main, "b", says("a lexer"));
+    };
+    everywhere(scenario, &["complete: what is in x? [a] a parser", "complete: and in y? [b] a lexer"]);
+    assert_eq!(run(Sight::Nothing, &scenario).auxiliary(), ["n1", "n2"]);
 }
 
 #[test]

@@ -111,5 +111,6 @@ pub(in crate::turn) const MONITOR_SYSTEMS: &[&str] = &[
     "acting as a first-step asynchronous security reviewer",
     "safety monitor for",
     "you are an independent goal verifier",
-    "memory extraction agent",
+    "memory extraction",
+    "you are now acting as the managed memory",
 ];
