@@ -275,7 +275,8 @@ impl Graph {
         self.find_by_prefix(probe).or_else(|| self.find_by_answer(probe))
     }
 
-    fn find_by_prefix(&self, probe: &Probe<'_>) -> Option<Found> {
+    /// By the longest known beginning.
+    pub fn find_by_prefix(&self, probe: &Probe<'_>) -> Option<Found> {
         for (index, position) in probe.positions.iter().enumerate().rev() {
             // A node without an answer has one fold for both; it is a parent only as a retry or an extension.
             if let Some(ids) = self.after.get(&position.folds.chain)
@@ -327,7 +328,7 @@ impl Graph {
     }
 
     /// By the last answers in the history, and by the ids of tool results.
-    fn find_by_answer(&self, probe: &Probe<'_>) -> Option<Found> {
+    pub fn find_by_answer(&self, probe: &Probe<'_>) -> Option<Found> {
         let mut tried = 0;
         let mut end = probe.positions.len();
         while tried < ANSWERS_TRIED {

@@ -68,6 +68,8 @@ pub(super) struct OpenTurn {
     pub turn: Turn,
     /// The session header's digest of its first call.
     pub hint: Option<Digest>,
+    /// The tool call that it runs in, for a sub-agent's.
+    pub runs_in: Option<AskId>,
     /// The process of its last call.
     pub last_process: Option<ProcId>,
     /// The last byte of its last call.
@@ -131,6 +133,7 @@ impl OpenTurn {
         OpenTurn {
             turn,
             hint: start.hint,
+            runs_in: None,
             last_process: call.process,
             last_end: call.times.request_first,
             own_status: TurnStatus::InProgress,

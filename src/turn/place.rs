@@ -10,7 +10,7 @@ use super::delegation::{AskId, Beginning};
 use super::graph::{Found, NodeId, Probe, Relation, Who};
 use super::hop::find_hop;
 use super::spine::{Chain, Change, Memo};
-use super::stage::{Stage, session_id, session_of_hint};
+use super::stage::{Stage, Summary, session_id, session_of_hint};
 use super::tail::{self, Tail};
 use super::{SessionId, TurnId};
 
@@ -96,9 +96,12 @@ impl Stage {
         if let Some(hop) = find_hop(&self.graph, call, positions, &who) {
             return hop;
         }
+        let probe = Probe { call, positions, base, who: &who };
         let found = by_response
             .map(|node| Found { node, relation: Relation::Continues, tail: 0 })
-            .or_else(|| self.graph.find(&Probe { call, positions, base, who: &who }));
+            .or_else(|| self.graph.find_by_prefix(&probe))
+            // Behind a summary an agent may keep the last answers, which would lead to an earlier place.
+            .or_else(|| summarised(&self.summaries, call).is_none().then(|| self.graph.find_by_answer(&probe))?);
         let mut place = match found {
             Some(found) => self.place_continued(call, found, &who),
             None => self.place_root(call, &who),
@@ -217,14 +220,15 @@ impl Stage {
 
     /// A conversation that begins with the summary of another goes on with that one.
     fn place_compacted(&self, call: &Call, tail: &Tail, who: &Who) -> Option<TurnPlace> {
-        let conversation = self.summarised(call).or_else(|| {
+        let conversation = summarised(&self.summaries, call).or_else(|| {
             let by_process = who.process.and_then(|process| self.process_sessions.peek(&process));
             by_process.filter(|_| tail.summary).map(|(_, conversation)| *conversation)
         })?;
         let known = self.conversations.peek(&conversation)?;
         let open =
             self.turns.get(&known.last_turn).filter(|_| !self.is_settled(known.last_turn, call.times.request_first));
-        let new_words = tail.prompts.last();
+        // An agent may keep the last exchange behind the summary: words that were answered there are not new.
+        let new_words = tail.prompts.last().filter(|_| !tail.answered);
         let join = open.filter(|open| match new_words {
             None => open.is_in_progress(),
             Some(words) => words_digest(words) == words_digest(&open.turn.prompt),
@@ -235,32 +239,32 @@ impl Stage {
             session: known.session,
             conversation: Some(conversation),
             parent: known.parent.map(|parent| (parent, None)),
-            prompt: new_words.cloned().or_else(|| tail.others.last().cloned()).unwrap_or_default(),
+            prompt: tail.prompts.last().or(tail.others.last()).cloned().unwrap_or_default(),
             tail: call.messages.len(),
             compacted: true,
             change: Change::Unknown,
         })
     }
+}
 
-    /// The conversation whose summary is in the first messages of a call.
-    fn summarised(&self, call: &Call) -> Option<u64> {
-        if self.summaries.is_empty() {
-            return None;
-        }
-        let early = call.messages.iter().filter(|message| message.role != Role::System).take(32);
-        let mut text = String::new();
-        for content in early.flat_map(|message| message.content.iter()) {
-            if let Content::Text { text: part } = content
-                && part.len() >= 24
-            {
-                part.split_whitespace().take(4_096).for_each(|word| {
-                    text.push_str(word);
-                    text.push(' ');
-                });
-            }
-        }
-        self.summaries.iter().rev().find(|summary| text.contains(&summary.piece)).map(|summary| summary.conversation)
+/// The conversation whose summary is in the first messages of a call.
+fn summarised(summaries: &[Summary], call: &Call) -> Option<u64> {
+    if summaries.is_empty() {
+        return None;
     }
+    let early = call.messages.iter().filter(|message| message.role != Role::System).take(32);
+    let mut text = String::new();
+    for content in early.flat_map(|message| message.content.iter()) {
+        if let Content::Text { text: part } = content
+            && part.len() >= 24
+        {
+            part.split_whitespace().take(4_096).for_each(|word| {
+                text.push_str(word);
+                text.push(' ');
+            });
+        }
+    }
+    summaries.iter().rev().find(|summary| text.contains(&summary.piece)).map(|summary| summary.conversation)
 }
 
 /// Headers by which an agent says that a sub-agent calls.

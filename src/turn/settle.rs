@@ -80,12 +80,19 @@ impl Stage {
         self.quiet.remove(&(open.last_end, id));
         self.findings.forget(id);
         if open.is_in_progress() {
-            let ended = open.last_process.is_some_and(|process| self.processes.has_ended(process));
+            let ended =
+                open.last_process.is_some_and(|process| self.processes.has_ended(process)) || self.is_given_up(&open);
             let status = if ended { TurnStatus::Interrupted } else { unfinished.unwrap_or(TurnStatus::Interrupted) };
             open.set_status(status);
         }
         open.turn.settled = true;
         out.push(TurnUpdate::Turn(Box::new(open.turn)));
+    }
+
+    /// True for a sub-agent's turn whose parent had its tool result and went on after the turn's last call: nobody waits for it.
+    fn is_given_up(&self, open: &OpenTurn) -> bool {
+        let answered = open.runs_in.and_then(|ask| self.delegations.ask(ask)).and_then(|ask| ask.answered);
+        answered.is_some_and(|at| at >= open.last_end)
     }
 
     pub(super) fn evict(&mut self, out: &mut Vec<TurnUpdate>) {

@@ -319,7 +319,8 @@ impl Stage {
         if join.is_none() {
             self.counters.turns += 1;
             self.supersede(conversation, end_of(call), out);
-            let open = self.begin(call, place, id);
+            let mut open = self.begin(call, place, id);
+            open.runs_in = place.parent.and_then(|(_, ask)| ask);
             self.quiet.insert((open.last_end, id));
             self.turns.insert(id, open);
             self.link_parent(place, id, call, out);

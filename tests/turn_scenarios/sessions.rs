@@ -173,6 +173,38 @@ fn compaction_in_the_middle_of_a_turn_keeps_the_turn() {
     }
 }
 
+/// As Gemini CLI does in the middle of a turn: the summary, a canned reply, the last exchanges, the results that are due.
+#[test]
+fn compaction_that_keeps_the_last_exchange_keeps_the_turn() {
+    let summary = "<state_snapshot>The user wants probes run one after the other; two of them ran and printed their names.</state_snapshot>";
+    everywhere(
+        |world| {
+            let mut chat = chat(1, 1);
+            chat.user("run the first probe");
+            world.call(&mut chat, "a", says("the first probe ran and printed its name on one line"));
+            chat.user("run the second probe");
+            world.call(&mut chat, "b", says("the second probe ran and printed its name as well"));
+            let kept: Vec<_> = chat.history[2..].to_vec();
+            chat.user("run the third probe");
+            world.call(&mut chat, "c", asks("toolu_third_probe", "Bash", bash("probe 3")));
+            let mut asking = chat.clone();
+            asking.user("First, reason in your scratchpad. Then, generate the <state_snapshot>.");
+            world.call(&mut asking, "sum", says(summary));
+            chat.history.clear();
+            chat.user(summary);
+            chat.history.push(message(Role::Assistant, vec![text("Got it. Thanks for the additional context!")]));
+            chat.history.extend(kept);
+            chat.result("toolu_third_probe", "probe-3");
+            world.call(&mut chat, "d", says("the third probe ran"));
+        },
+        &[
+            "complete: run the first probe [a] the first probe ran and printed its name on one line",
+            "complete: run the second probe [b] the second probe ran and printed its name as well",
+            "complete: run the third probe [c d] the third probe ran",
+        ],
+    );
+}
+
 #[test]
 fn compaction_before_a_new_prompt_begins_a_turn_of_the_same_session() {
     let scenario = |world: &mut World| {

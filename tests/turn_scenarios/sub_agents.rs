@@ -104,6 +104,38 @@ fn a_sub_agent_spoken_to_again_gets_a_second_turn_in_its_place() {
 }
 
 #[test]
+fn a_sub_agent_that_was_given_up_is_interrupted_and_one_that_still_runs_is_cut() {
+    for (given_up, told) in [(true, "interrupted"), (false, "cut")] {
+        let scenario = |world: &mut World| {
+            let mut main = chat(1, 1).in_session("s");
+            main.user("let somebody look");
+            world.call(&mut main, "m1", asks("t1", "Task", json!({"prompt": "look into the cellar"})));
+            let mut sub = chat(1, 2).in_session("s");
+            if !given_up {
+                // In the background: the result comes at once.
+                main.result("t1", "agent launched");
+                world.call(&mut main, "m2", says("somebody looks"));
+            }
+            sub.user("look into the cellar");
+            world.call(&mut sub, "s1", asks("t2", "Bash", bash("ls cellar")));
+            if given_up {
+                world.wait(SECOND);
+                main.result("t1", "the agent stopped without saying anything");
+                world.call(&mut main, "m2", says("somebody looked"));
+            }
+        };
+        let answer = if given_up { "somebody looked" } else { "somebody looks" };
+        everywhere(
+            scenario,
+            &[
+                &format!("complete: let somebody look [m1 m2] {answer}"),
+                &format!("{told} <let somebody look>: look into the cellar [s1]"),
+            ],
+        );
+    }
+}
+
+#[test]
 fn sub_agents_of_sub_agents_nest() {
     everywhere(
         |world| {
