@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::wire::{Call, Content, Message, Role};
 
 use super::auxiliary::{self, Why};
-use super::chain::{Folds, words_digest};
+use super::chain::{Fold, Folds, words_digest};
 use super::delegation::{AskId, Beginning};
 use super::graph::{Found, NodeId, Probe, Relation, Who};
 use super::hop::find_hop;
@@ -59,6 +59,8 @@ pub(super) struct TurnPlace {
     pub compacted: bool,
     /// What became of the messages of the call before.
     pub change: Change,
+    /// Where the call's chain ends: its folds, and its last run.
+    pub last: Option<(Folds, Fold)>,
 }
 
 /// What is known of a conversation.
@@ -102,11 +104,12 @@ impl Stage {
             .or_else(|| self.graph.find_by_prefix(&probe))
             // Behind a summary an agent may keep the last answers, which would lead to an earlier place.
             .or_else(|| summarised(&self.summaries, call).is_none().then(|| self.graph.find_by_answer(&probe))?);
+        let last = positions.last().map(|position| (position.folds, position.run));
         let mut place = match found {
             Some(found) => self.place_continued(call, found, &who),
             None => self.place_root(call, &who),
         };
-        place.change = change;
+        (place.change, place.last) = (change, last);
         Place::Turn(place)
     }
 
@@ -168,6 +171,7 @@ impl Stage {
             tail: found.tail,
             compacted: false,
             change: Change::Unknown,
+            last: None,
         }
     }
 
@@ -197,6 +201,7 @@ impl Stage {
             tail: 0,
             compacted: false,
             change: Change::Unknown,
+            last: None,
         }
     }
 
@@ -243,6 +248,7 @@ impl Stage {
             tail: call.messages.len(),
             compacted: true,
             change: Change::Unknown,
+            last: None,
         })
     }
 }

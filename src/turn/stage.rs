@@ -409,8 +409,14 @@ impl Stage {
         conversation: u64,
     ) {
         let start = self.start_of(call);
-        let last = self.memo.chain(&call.messages, start).positions.last().copied();
-        let at = last.map_or(start, |position| position.folds);
+        let last = match place {
+            Some(place) => place.last,
+            None => {
+                let positions = self.memo.chain(&call.messages, start).positions;
+                positions.last().map(|position| (position.folds, position.run))
+            }
+        };
+        let at = last.map_or(start, |(folds, _)| folds);
         let answers: Vec<Vec<chain::Atom>> = call.output.iter().take(8).map(chain::atoms).collect();
         let continued = self.continued_answers(call, start);
         let main = answers.first().filter(|atoms| !atoms.is_empty());
@@ -426,7 +432,7 @@ impl Stage {
                 answers.iter().map(|atoms| at.extend(atoms)).chain(continued).collect()
             },
             answer: main.map(|atoms| run_of(atoms)),
-            asked: last.map(|position| position.run),
+            asked: last.map(|(_, run)| run),
             tools: tools_digest(call.output.first().into_iter().flat_map(|message| message.content.iter())),
             tool_ids: call.tool_calls().filter(|t| !t.id.is_empty()).take(64).map(|t| words_digest(&t.id)).collect(),
             response: call.response_id.as_deref().filter(|id| !id.is_empty()).map(words_digest),
