@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# make-sdk-captures.sh [NAME...]: all captures, or only those named.
 # Makes pcaps/sdk/*: what the vendors' SDKs and the scripted server said to each other, as captures with their ground truth
 # (NAME.pcap, NAME.record.jsonl). Run it again only when the server or an SDK changes; tests/sdk_captures.rs reads the files.
 set -euo pipefail
@@ -9,6 +10,7 @@ cache=$(cd "$cache" && pwd)
 export HERON_TEST_CACHE=$cache
 python=$cache/venv/bin/python
 out=$here/pcaps/sdk
+wanted=" $* "
 mkdir -p "$out"
 scenario=$(mktemp)
 # Content encodings and odd chunk sizes on some of the calls.
@@ -23,17 +25,20 @@ cat >"$scenario" <<'JSON'
 ]}
 JSON
 
-# capture NAME COMMAND...: {url} in the command is the server's.
+# capture NAME COMMAND...: {url} in the command is the server's, {plain} the same without TLS.
 capture() {
   local name=$1 dir server line; shift
+  if [ "$wanted" != "  " ] && [[ "$wanted" != *" $name "* ]]; then return; fi
   dir=$(mktemp -d)
   mkfifo "$dir/ready"
   "$python" "$here/server/model_server.py" --dir "$dir" --record "$dir/record.jsonl" --streams "$dir/streams.jsonl" --bodies hash \
     --scenario "$scenario" --die-with-parent >"$dir/ready" &
   server=$!
   read -r line <"$dir/ready"
-  local url; url=https://localhost:$(python3 -c 'import json,sys; print(json.loads(sys.argv[1])["tls_port"])' "$line")
-  env SSL_CERT_FILE="$dir/ca.pem" NODE_EXTRA_CA_CERTS="$dir/ca.pem" "${@//\{url\}/$url}" >"$dir/said"
+  port() { python3 -c 'import json,sys; print(json.loads(sys.argv[1])[sys.argv[2]])' "$line" "$1"; }
+  set -- "${@//\{url\}/https://localhost:$(port tls_port)}"
+  set -- "${@//\{plain\}/http://127.0.0.1:$(port http_port)}"
+  env SSL_CERT_FILE="$dir/ca.pem" NODE_EXTRA_CA_CERTS="$dir/ca.pem" DENO_TLS_CA_STORE=system "$@" >"$dir/said"
   kill "$server"
   wait "$server" || true
   "$here/streams_to_pcap.py" --epoch "$dir/streams.jsonl" "$out/$name.pcap"
@@ -43,6 +48,13 @@ capture() {
 }
 
 agents=$here/agents
+others=${HERON_AGENTS_DIR:-/tmp/agents}
+"$here/agents-matrix/install.sh" go node26 deno
+scratch=$(mktemp -d)
+GOPROXY=off GOFLAGS=-mod=mod GOCACHE=$scratch/go HOME=$scratch "$others/go/venv/bin/go" build -C "$here/agents-matrix/go-client" -o "$scratch/go-client" .
+cargo build --quiet --locked --manifest-path "$agents/reqwest/Cargo.toml" --target-dir "$here/../target/reqwest"
+node26=$(find "$others/node26" -path '*/bin/node' -type f | head -n 1)
+deno=$(find "$others/deno" -name deno -type f -perm -u+x | head -n 1)
 capture py-anthropic "$python" "$agents/anthropic_agent.py" --base-url '{url}' --calls 8 --mixed --thinking
 capture py-anthropic-h2 "$python" "$agents/anthropic_agent.py" --base-url '{url}' --calls 12 --async --http2 --concurrency 3
 capture py-openai "$python" "$agents/openai_agent.py" --base-url '{url}' --calls 8 --mixed
@@ -57,6 +69,15 @@ capture js-openai node "$agents/openai_agent.mjs" --base-url '{url}' --calls 8 -
 capture js-openai-responses node "$agents/openai_agent.mjs" --base-url '{url}' --calls 8 --mixed --responses
 capture curl "$agents/curl_calls.sh" '{url}'
 capture noise "$python" "$agents/noise.py" --base-url '{url}' --requests 60 --llm-every 10 --body 200
+# HTTP/2 as every family of clients speaks it.
+capture h2-node node "$agents/http2_agent.mjs" '{url}' 9
+capture h2-node-fetch "$node26" "$agents/fetch_agent.mjs" '{url}' 3
+capture h2-deno "$deno" run --no-config --allow-all "$agents/fetch_agent.mjs" '{url}' 3
+capture h2-go "$scratch/go-client" '{url}' 3
+capture h2-reqwest "$here/../target/reqwest/debug/heron-reqwest-client" '{plain}' 9
+capture h2-curl "$agents/curl_parallel.sh" '{url}'
 echo '{}' >"$scenario"
+capture ws-python "$python" "$agents/websocket_agent.py" --base-url '{url}'
+capture ws-node node "$agents/websocket_agent.mjs" '{url}'
 capture every-call "$python" "$agents/every_call.py" --base-url '{url}'
-rm "$scenario"
+rm -r "$scenario" "$scratch"
