@@ -48,7 +48,7 @@ capture() {
 }
 
 agents=$here/agents
-others=${HERON_AGENTS_DIR:-/tmp/agents}
+others=${HERON_AGENTS_DIR:?the folder for agents-matrix/install.sh}
 "$here/agents-matrix/install.sh" go node26 deno
 scratch=$(mktemp -d)
 GOPROXY=off GOFLAGS=-mod=mod GOCACHE=$scratch/go HOME=$scratch "$others/go/venv/bin/go" build -C "$here/agents-matrix/go-client" -o "$scratch/go-client" .

@@ -153,7 +153,21 @@ fn bedrock_sdks_calls_equal_the_servers_record() {
 
 #[test]
 fn calls_over_http2_equal_the_servers_record() {
-    check(&["py-anthropic-h2", "py-openai-h2"]);
+    check(&[
+        "py-anthropic-h2",
+        "py-openai-h2",
+        "h2-node",
+        "h2-node-fetch",
+        "h2-deno",
+        "h2-go",
+        "h2-reqwest",
+        "h2-curl",
+    ]);
+}
+
+#[test]
+fn calls_over_websockets_equal_the_servers_record() {
+    check(&["ws-python", "ws-node"]);
 }
 
 #[test]

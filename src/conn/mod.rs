@@ -14,7 +14,7 @@ use std::mem;
 use crate::event::{Close, CloseHow, ConnId, Direction, Event, IdMap, Nanos, Open, Transport};
 use crate::http::{self, Part};
 
-use order::{Order, Piece};
+use order::{Front, Order, Piece};
 
 /// What a connection is, for those who get its parts.
 #[derive(Clone, PartialEq, Debug)]
@@ -95,9 +95,30 @@ impl Conn {
         self.info.client = self.http.client();
     }
 
-    fn drain(&mut self, direction: Direction, now: Nanos, must: bool, bounds: &Bounds, output: &mut http::Output<'_>) {
-        while let Some((at, piece)) = self.orders[direction.index()].next(now, must, bounds) {
-            self.hand_on(direction, at, piece, output);
+    /// Hands on what waits, the earlier first. `must`: the direction does not wait for missing bytes any more. While one
+    /// direction does, the other goes no further than to the time at which that was known: an answer is not to overtake
+    /// its request.
+    fn drain(&mut self, now: Nanos, must: [bool; 2], bounds: &Bounds, output: &mut http::Output<'_>) {
+        let both = [Direction::Sent, Direction::Received];
+        let client = self.info.client.unwrap_or(Direction::Sent);
+        loop {
+            let front = |direction: Direction| {
+                let [this, other] = [direction, direction.opposite()].map(Direction::index);
+                let must =
+                    must[this] || (must[other] && self.orders[other].is_early()) || self.orders[other].is_full(bounds);
+                self.orders[this].front(now, must, bounds)
+            };
+            let next = match both.map(front) {
+                [Front::Ready(sent), Front::Ready(received)] if sent == received => client,
+                [Front::Ready(sent), Front::Ready(received)] => both[usize::from(received < sent)],
+                [Front::Ready(at), Front::Stuck(since)] if at > since => return,
+                [Front::Stuck(since), Front::Ready(at)] if at > since => return,
+                [Front::Ready(_), _] => Direction::Sent,
+                [_, Front::Ready(_)] => Direction::Received,
+                _ => return,
+            };
+            let Some((at, piece)) = self.orders[next.index()].next() else { return };
+            self.hand_on(next, at, piece, output);
         }
     }
 
@@ -271,22 +292,23 @@ impl Stage {
             self.quiet.insert(conn.turn, id);
         }
         let mut output = http::Output { parts: out, counters: &mut self.http_counters, bounds: &self.bounds.http };
+        let other_waits = conn.orders[direction.opposite().index()].is_early();
         let order = &mut conn.orders[direction.index()];
-        if order.takes_at_once(offset, piece.len()) {
+        if !other_waits && order.takes_at_once(offset, piece.len()) {
             conn.hand_on(direction, at, piece, &mut output);
         } else {
             self.counters.duplicate_bytes += order.put(at, offset, piece, conn.info.open.mid_stream);
-            conn.drain(direction, at, false, &self.bounds, &mut output);
+            conn.drain(at, [false; 2], &self.bounds, &mut output);
             self.counters.reordered_pieces += u64::from(conn.orders[direction.index()].is_early());
         }
         conn.note_holding(&mut self.holding);
     }
 
-    /// Hands what is in order to the decoder. `must`: nothing waits any more.
-    fn drain(&mut self, id: ConnId, direction: Direction, now: Nanos, must: bool, out: &mut Vec<Part>) {
+    /// Hands what is in order to the decoder. `must`: that direction does not wait any more.
+    fn drain(&mut self, id: ConnId, now: Nanos, must: [bool; 2], out: &mut Vec<Part>) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         let mut output = http::Output { parts: out, counters: &mut self.http_counters, bounds: &self.bounds.http };
-        conn.drain(direction, now, must, &self.bounds, &mut output);
+        conn.drain(now, must, &self.bounds, &mut output);
         conn.note_holding(&mut self.holding);
     }
 
@@ -294,7 +316,8 @@ impl Stage {
         match close.direction {
             None => self.end(close.conn, close.at, close.how, out),
             Some(direction) => {
-                self.drain(close.conn, direction, close.at, true, out);
+                let must = [Direction::Sent, Direction::Received].map(|ended| ended == direction);
+                self.drain(close.conn, close.at, must, out);
                 let Some(conn) = self.conns.get_mut(&close.conn) else { return };
                 let mut output =
                     http::Output { parts: out, counters: &mut self.http_counters, bounds: &self.bounds.http };
@@ -318,11 +341,7 @@ impl Stage {
 
     /// Ends a connection; it stays known until the next event.
     fn end(&mut self, id: ConnId, at: Nanos, how: CloseHow, out: &mut Vec<Part>) {
-        // The client's bytes first: the other direction answers them.
-        let client = self.conns.get(&id).and_then(|conn| conn.info.client).unwrap_or(Direction::Sent);
-        for direction in [client, client.opposite()] {
-            self.drain(id, direction, at, true, out);
-        }
+        self.drain(id, at, [true; 2], out);
         let Some(conn) = self.conns.get_mut(&id).filter(|conn| !conn.over) else { return };
         let mut output = http::Output { parts: out, counters: &mut self.http_counters, bounds: &self.bounds.http };
         conn.http.close(None, at, how, &mut output);
@@ -339,9 +358,7 @@ impl Stage {
         let mut holding: Vec<ConnId> = self.holding.iter().copied().collect();
         holding.sort_unstable();
         for id in holding {
-            for direction in [Direction::Sent, Direction::Received] {
-                self.drain(id, direction, at, false, out);
-            }
+            self.drain(id, at, [false; 2], out);
             let Some(conn) = self.conns.get_mut(&id) else { continue };
             let mut output = http::Output { parts: out, counters: &mut self.http_counters, bounds: &self.bounds.http };
             conn.http.tick(at, &mut output);

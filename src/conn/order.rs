@@ -32,6 +32,17 @@ impl Piece {
     }
 }
 
+/// How the front of what waits stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Front {
+    /// Nothing waits.
+    Nothing,
+    /// It can be handed on; when it came.
+    Ready(Nanos),
+    /// Bytes before it are missing and may still come; since when that is known.
+    Stuck(Nanos),
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Order {
     /// Where the next byte stands; unknown before the first one of a connection met in the middle.
@@ -80,25 +91,48 @@ impl Order {
         duplicate
     }
 
-    /// True when something waits for bytes before it.
+    /// True when something waits.
     pub fn is_early(&self) -> bool {
         !self.waiting.is_empty()
     }
 
-    /// The next piece in order, if it is there; or the hole before the first one that waits, when it waited long enough.
-    pub fn next(&mut self, now: Nanos, must: bool, bounds: &Bounds) -> Option<(Nanos, Piece)> {
+    /// True when more waits than may.
+    pub fn is_full(&self, bounds: &Bounds) -> bool {
+        self.waiting_bytes > bounds.max_early_bytes || self.waiting.len() > bounds.max_early_pieces
+    }
+
+    /// What [`Order::next`] would give. `must`: nothing waits for missing bytes any more.
+    pub fn front(&mut self, now: Nanos, must: bool, bounds: &Bounds) -> Front {
+        self.drop_seen();
+        let Some(first) = self.waiting.front() else { return Front::Nothing };
+        let hole = self.expected.is_some_and(|expected| first.offset > expected);
+        let over = must || now.since(first.at) > bounds.early_hold || self.is_full(bounds);
+        if hole && !over { Front::Stuck(first.at) } else { Front::Ready(first.at) }
+    }
+
+    /// Drops pieces of which every byte was seen meanwhile.
+    fn drop_seen(&mut self) {
+        let Some(expected) = self.expected else { return };
+        while let Some(first) = self.waiting.front()
+            && first.offset.saturating_add(first.piece.len()) <= expected
+        {
+            if let Some(Waiting { piece: Piece::Data(bytes), .. }) = self.waiting.pop_front() {
+                self.waiting_bytes = self.waiting_bytes.saturating_sub(bytes.len());
+            }
+        }
+    }
+
+    /// The first piece that waits, or the hole before it.
+    pub fn next(&mut self) -> Option<(Nanos, Piece)> {
         loop {
+            self.drop_seen();
             let first = self.waiting.front()?;
             let expected = self.expected.unwrap_or(first.offset);
             if first.offset > expected {
-                let over = must
-                    || now.since(first.at) > bounds.early_hold
-                    || self.waiting_bytes > bounds.max_early_bytes
-                    || self.waiting.len() > bounds.max_early_pieces;
                 let hole = first.offset - expected;
                 let at = first.at;
-                self.expected = over.then_some(first.offset).or(self.expected);
-                return over.then_some((at, Piece::Lost(hole)));
+                self.expected = Some(first.offset);
+                return Some((at, Piece::Lost(hole)));
             }
             let Waiting { offset, at, mut piece } = self.waiting.pop_front()?;
             if let Piece::Data(bytes) = &piece {

@@ -115,7 +115,11 @@ impl H1 {
     pub fn gap(&mut self, side: Side, len: u64, sink: &mut Sink<'_>) {
         match side {
             Side::Request if self.paused => self.held_requests.push(sink.at, Piece::Gap(len)),
-            Side::Request => self.gap_in_requests(len, sink),
+            Side::Request => {
+                self.gap_in_requests(len, sink);
+                // What waits for a request answers one that was in the hole, not the next one.
+                let _ = self.release_responses(false, sink);
+            }
             Side::Response => {
                 let _ = self.release_responses(true, sink);
                 self.gap_in_responses(len, sink);

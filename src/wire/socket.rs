@@ -21,6 +21,11 @@ use crate::wire::session::Session;
 use crate::wire::stage::Bounds;
 use crate::wire::{Call, CallState, CallUpdate, WireApi, openai_responses, provider};
 
+/// How long a response waits for a request that the capture delivers late.
+const REQUEST_HOLD: Nanos = Nanos(200_000_000);
+/// Messages, and bytes of messages, that wait so at most.
+const MAX_EARLY: usize = 256;
+const MAX_EARLY_BYTES: usize = 1 << 20;
 /// Calls under way on one connection at most.
 const MAX_CYCLES: usize = 64;
 
@@ -44,6 +49,8 @@ pub(crate) struct Socket {
     cycles: VecDeque<Cycle>,
     /// A call that is complete but for its usage, which may come in a message of its own (Gemini Live).
     settling: Option<Cycle>,
+    /// The server's messages of a response whose request was not delivered yet: the capture may bring it late.
+    early: VecDeque<(Nanos, Bytes)>,
     /// How many calls there were.
     begun: u32,
     /// The client's messages since the last call began: they are part of the next one's request.
@@ -105,6 +112,7 @@ impl Socket {
             session,
             cycles: VecDeque::new(),
             settling: None,
+            early: VecDeque::new(),
             begun: 0,
             waiting,
             damaged: false,
@@ -115,7 +123,28 @@ impl Socket {
         let raw = Raw::new(&message.payload);
         match message.side {
             Side::Request => self.take_request(exchange, at, &message.payload, raw, context),
-            Side::Response => self.take_response(exchange, at, &message.payload, raw, context),
+            Side::Response => self.take_answer(exchange, at, &message.payload, context),
+        }
+    }
+
+    /// A message of the server: held for a moment when it answers a request that was not delivered yet.
+    fn take_answer(&mut self, exchange: &mut Exchange, at: Nanos, payload: &Bytes, context: &mut Context<'_>) {
+        let waited = self.early.front().is_some_and(|(since, _)| at.since(*since) > REQUEST_HOLD);
+        let bytes: usize = self.early.iter().map(|(_, payload)| payload.len()).sum();
+        if waited || bytes > MAX_EARLY_BYTES || self.early.len() > MAX_EARLY {
+            self.release(Nanos(0), exchange, context);
+        }
+        // Without a call under way nothing is due: the request that this answers comes late, or it is beside any call.
+        if self.found.api == WireApi::OpenAiResponses && self.cycles.is_empty() && exchange.is_undamaged() {
+            return self.early.push_back((at, payload.clone()));
+        }
+        self.take_response(exchange, at, payload, Raw::new(payload), context);
+    }
+
+    /// Reads what was held; what came before `begun` belongs to no call.
+    fn release(&mut self, begun: Nanos, exchange: &mut Exchange, context: &mut Context<'_>) {
+        for (at, payload) in std::mem::take(&mut self.early).into_iter().filter(|(at, _)| *at >= begun) {
+            self.take_response(exchange, at, &payload, Raw::new(&payload), context);
         }
     }
 
@@ -140,6 +169,7 @@ impl Socket {
                 cycle.request = request;
                 cycle.progress(exchange, at, context);
             }
+            self.release(at, exchange, context);
         } else if let Some(cycle) = self.cycles.back_mut()
             && turn == Turn::Goes
         {
@@ -252,6 +282,7 @@ impl Socket {
 
     /// The connection is over.
     pub(crate) fn end(&mut self, exchange: &mut Exchange, how: Option<CloseHow>, context: &mut Context<'_>) {
+        self.release(Nanos(0), exchange, context);
         self.settle(exchange, context);
         for cycle in std::mem::take(&mut self.cycles) {
             context.out.push(CallUpdate::Done(cycle.end(exchange, Some(how.unwrap_or(CloseHow::Finished)))));

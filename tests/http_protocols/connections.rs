@@ -98,6 +98,31 @@ fn a_jump_that_is_not_filled_in_time_is_a_hole() {
 }
 
 #[test]
+fn while_one_direction_waits_the_other_does_not_overtake_it() {
+    let request = |n: u8| format!("GET /{n} HTTP/1.1\r\n\r\n");
+    let answer = |n: u8| format!("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{n}");
+    let (mut events, mut offsets) = (vec![open_conn(1, 0)], [0u64; 2]);
+    for n in 1..=4u8 {
+        for (direction, text) in [(Direction::Sent, request(n)), (Direction::Received, answer(n))] {
+            let offset = offsets[direction.index()];
+            offsets[direction.index()] += text.len() as u64;
+            // The second request never comes, and nobody says so; the others follow each other within milliseconds.
+            if n != 2 || direction == Direction::Received {
+                events.push(data(1, events.len() as u64, direction, offset, &text));
+            }
+        }
+    }
+    events.push(close(1, 300, CloseHow::Finished));
+    let mut stage = Stage::new(Bounds::default());
+    let seen = join(&push_all(&mut stage, events));
+    let mut said = lines(&seen);
+    said.sort();
+    assert_eq!(said, ["  -> 200 2", "GET /1 -> 200 1", "GET /3 -> 200 3", "GET /4 -> 200 4"]);
+    let clean: Vec<&str> = seen.iter().filter(|seen| seen.is_clean()).map(|seen| seen.target.as_str()).collect();
+    assert_eq!(clean, ["/1", "/3", "/4"]);
+}
+
+#[test]
 fn a_connection_is_known_until_the_event_after_its_end() {
     let mut stage = Stage::new(Bounds::default());
     let mut parts = push_all(&mut stage, vec![open_conn(7, 0), data(7, 1, Direction::Received, 0, POST)]);

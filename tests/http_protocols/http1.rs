@@ -175,6 +175,15 @@ fn a_response_delivered_before_its_request_is_still_its_answer() {
 }
 
 #[test]
+fn a_held_response_answers_what_was_in_the_hole_and_not_the_next_request() {
+    let steps = [get("/1"), answer("one"), answer("two"), lost_sent(30), get("/3"), answer("three"), finished()];
+    let seen = exchanges(&steps);
+    assert_eq!(lines(&seen), ["GET /1 -> 200 one", "  -> 200 two", "GET /3 -> 200 three"]);
+    assert!(seen[0].is_clean() && seen[2].is_clean());
+    assert_eq!(seen[1].flaws, [Flaw::Gap, Flaw::NoRequest]);
+}
+
+#[test]
 fn a_response_that_nobody_asked_for_answers_nobody() {
     let timeout = "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
     let seen = exchanges(&[get("/1"), answer("one"), received(timeout), get("/2"), finished()]);
