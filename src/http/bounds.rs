@@ -21,7 +21,8 @@ pub struct Bounds {
     pub max_waiting: usize,
     /// Open HTTP/2 streams of one connection; the oldest is given up for a new one.
     pub max_streams: usize,
-    /// Bytes of one HTTP/2 frame. A longer one is taken for damage.
+    /// Bytes of one HTTP/2 frame that is gathered, and of a DATA frame where its place was guessed. A longer one is taken for
+    /// damage.
     pub max_frame_bytes: usize,
     /// Bytes of one WebSocket message, inflated. A longer one is dropped.
     pub max_message_bytes: usize,

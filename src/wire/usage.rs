@@ -92,15 +92,7 @@ impl Counts {
                         value.get(name).into_iter().for_each(|count| over(&mut self.reasoning, count));
                     }
                 }
-                "cache_creation" => {
-                    for (name, bucket) in [
-                        ("ephemeral_5m_input_tokens", &mut self.cache_write_5m),
-                        ("ephemeral_1h_input_tokens", &mut self.cache_write_1h),
-                    ] {
-                        value.get(name).into_iter().for_each(|count| over(bucket, count));
-                    }
-                    write_split |= value.is_object();
-                }
+                "cache_creation" => write_split |= self.lifetimes(value),
                 "cacheDetails" => write_split |= self.cache_details(value),
                 "billed_units" | "tokens" => {}
                 _ => {}
@@ -124,16 +116,23 @@ impl Counts {
                     over(&mut self.cache_write, value);
                 }
                 "cache_creation_token_details" => {
-                    for (name, bucket) in [
-                        ("ephemeral_5m_input_tokens", &mut self.cache_write_5m),
-                        ("ephemeral_1h_input_tokens", &mut self.cache_write_1h),
-                    ] {
-                        value.get(name).into_iter().for_each(|count| over(bucket, count));
-                    }
+                    self.lifetimes(value);
                 }
                 _ => {}
             }
         }
+    }
+
+    /// Anthropic's split of cache writes by lifetime; true when it is one.
+    fn lifetimes(&mut self, split: Raw<'_>) -> bool {
+        let buckets = [
+            ("ephemeral_5m_input_tokens", &mut self.cache_write_5m),
+            ("ephemeral_1h_input_tokens", &mut self.cache_write_1h),
+        ];
+        for (name, bucket) in buckets {
+            split.get(name).into_iter().for_each(|count| over(bucket, count));
+        }
+        split.is_object()
     }
 
     /// Bedrock's `[{"ttl":"5m","inputTokens":n}]`.

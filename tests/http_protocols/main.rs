@@ -5,6 +5,7 @@ mod connections;
 mod hostile;
 mod http1;
 mod http2;
+mod nasty;
 mod real_clients;
 mod streaming;
 mod support;

@@ -3,6 +3,8 @@
 /// What a client says first (section 3.4).
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pub(super) const HEAD_BYTES: usize = 9;
+/// The longest frame that its header can name.
+pub(super) const MAX_BYTES: usize = (1 << 24) - 1;
 
 pub(super) const END_STREAM: u8 = 0x1;
 pub(super) const END_HEADERS: u8 = 0x4;
