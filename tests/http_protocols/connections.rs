@@ -191,3 +191,58 @@ fn quiet_connections_are_given_up_and_go_on_with_new_numbers() {
     assert_eq!(seen[0].end, Some(Some(CloseHow::Idle)));
     assert!(seen[2].is_clean());
 }
+
+/// Resident memory of this process.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
+}
+
+/// For docs/http.md: `cargo test --release --test http_protocols -- --ignored --nocapture --exact connections::memory`.
+#[test]
+#[ignore = "a measurement"]
+fn memory() {
+    let text = include_bytes!("data/h2_httpx.bin");
+    // The first pieces of a real HTTP/2 connection: settings, and a request without its answer.
+    let mut pieces = Vec::new();
+    let mut rest = &text[..];
+    while let [direction, a, b, c, d, tail @ ..] = rest {
+        let (bytes, tail) = tail.split_at(u32::from_be_bytes([*a, *b, *c, *d]) as usize);
+        pieces.push((if *direction == 0 { Direction::Sent } else { Direction::Received }, bytes.to_vec()));
+        rest = tail;
+        if pieces.len() == 4 {
+            break;
+        }
+    }
+    let gzip =
+        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Encoding: gzip\r\nContent-Length: 99999\r\n\r\n";
+    let gzip = [gzip.as_bytes(), &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 0xcb]].concat();
+    let half = ANSWER.replace("Length: 8", "Length: 800").into_bytes();
+    let post = POST.as_bytes().to_vec();
+    let kinds = [
+        ("opened", 100_000, Vec::new()),
+        ("HTTP/1.1, an answer under way", 100_000, vec![(Direction::Sent, post.clone()), (Direction::Received, half)]),
+        ("HTTP/2, a request under way", 100_000, pieces),
+        ("HTTP/1.1, a gzip answer under way", 10_000, vec![(Direction::Sent, post), (Direction::Received, gzip)]),
+    ];
+    let mut alive = Vec::new();
+    for (name, count, pieces) in kinds {
+        let before = resident();
+        let (mut stage, mut parts) = (Stage::new(Bounds::default()), Vec::new());
+        for conn in 0..count {
+            stage.push(open_conn(conn, 0), &mut parts);
+            let mut offsets = [0u64; 2];
+            for (direction, bytes) in &pieces {
+                let (at, direction, offset) = (Nanos(1), *direction, offsets[direction.index()]);
+                offsets[direction.index()] += bytes.len() as u64;
+                let bytes = Bytes::copy_from_slice(bytes);
+                stage.push(Event::Data(Data { conn: ConnId(conn), at, direction, offset, bytes }), &mut parts);
+            }
+            parts.clear();
+        }
+        assert_eq!(stage.connections() as u64, count);
+        println!("{name}: {} bytes a connection", (resident() - before) / count);
+        alive.push(stage);
+    }
+}
