@@ -159,3 +159,40 @@ fn an_agent_that_replaces_its_own_program_is_found_again() {
     compare(&server, &served.lines(), None, &[]);
     assert!(said.contains("5 calls") && said.contains("nothing lost"), "{said}");
 }
+
+/// Runs its arguments in a root of their own, as container runtimes make one: an overlay whose files are others than the
+/// machine's (the libraries that are hooked are written anew in it), with a pid namespace inside this one.
+const CONTAINER: &str = r#"
+set -e
+space=$1; shift
+mount -t tmpfs none "$space"
+mkdir "$space/upper" "$space/work" "$space/root"
+mount -t overlay -o "lowerdir=/,upperdir=$space/upper,workdir=$space/work" overlay "$space/root" || exit 77
+for library in $(ldconfig -p | sed -n 's/.*=> \(.*lib\(ssl\|crypto\)\.so\.3\)$/\1/p'); do
+    cp "$library" "$space/copy"
+    mv "$space/copy" "$space/root$(realpath "$library")"
+done
+mount --bind /dev "$space/root/dev"
+exec unshare --mount --pid --fork --kill-child sh -c 'mount -t proc proc "$0/proc" && exec chroot "$0" "$@"' "$space/root" "$@"
+"#;
+
+#[test]
+fn an_agent_in_a_container_is_found_and_hooked_in_its_own_root() {
+    let Some(namespaces) = Namespaces::make("an_agent_in_a_container") else { return };
+    let server = Server::start_in(&namespaces, &[]);
+    let mut served = Served::start(&namespaces, RULE);
+    let space = tempfile::tempdir().unwrap();
+    let mut container = namespaces.command(Path::new("/bin/sh"));
+    container.args(["-c", CONTAINER, "container"]).arg(space.path()).arg(python()).arg(agent("anthropic_agent.py"));
+    container.args(["--base-url", &server.url(), "--calls", "4"]).stdout(Stdio::null());
+    container.env("SSL_CERT_FILE", server.dir.path().join("ca.pem")).env("HERON_TEST_CACHE", cache());
+    let status = container.status().unwrap();
+    if status.code() == Some(77) {
+        eprintln!("SKIPPED an_agent_in_a_container: no overlay can be mounted on this machine's root");
+        return;
+    }
+    assert!(status.success(), "{status}");
+    let said = served.end();
+    compare(&server, &served.lines(), None, &[]);
+    assert!(said.contains("4 calls") && said.contains("nothing lost"), "{said}");
+}

@@ -87,6 +87,7 @@ impl Observation {
     /// Binds the console, opens the store and starts the pipeline: everything that can fail fails here, before a source
     /// begins.
     pub fn start(source: Box<dyn Source>, options: &ObserveOptions, stop: StopFlag) -> Result<Observation> {
+        raise_open_files();
         let listener = if options.no_console { None } else { Some(api::bind(options.port)?) };
         let tape = options.tape.as_deref().map(Recorder::create).transpose()?;
         let mut outlets: Vec<Box<dyn Outlet>> = Vec::new();
@@ -182,6 +183,17 @@ impl Ended {
         if self.place != "nowhere" && self.place != "in memory" {
             eprintln!("heron: stored in {}", self.place);
         }
+    }
+}
+
+/// Hooks of many processes are many descriptors, and the usual soft limit is made for programs that use `select`. A command
+/// that heron runs was started before, and keeps its own.
+fn raise_open_files() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised =
+        getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::debug!(%error, "the limit of open files stays");
     }
 }
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs the real agents under heron, compares every call with the scripted server's record, and writes the matrix.
 
-    matrix.py --heron PATH [--out docs/agents.md] [--agents a,b,...] [--modes exec,attach] [--results FILE.jsonl] [--keep DIR]
+    matrix.py --heron PATH [--out docs/agents.md] [--agents a,b,...] [--modes exec,attach,host] [--results FILE.jsonl] [--keep DIR]
 
 Needs root (BPF, network namespaces). Installs what is missing (install.sh). Exit 1 when an agent that completed its turn was
 not seen completely. `--results` adds to a file, and takes what is not run now from it, so that one agent can be repeated.
@@ -22,6 +22,10 @@ from agents import AGENTS, HERE, Place, pinned_version
 EXEC = ["exec", "--no-console", "--json", "{dir}/calls.jsonl", "--"]
 ATTACH = ["attach", "{pid}", "--tree", "--no-console", "--json", "{dir}/calls.jsonl"]
 
+HOST = ["serve", "--config", "{dir}/heron.toml", "--db", "{dir}/heron.duckdb", "--json", "{dir}/calls.jsonl"]
+# Interpreters, SDKs and tools are no agents by themselves: host mode is told of them by a rule, and knows the others itself.
+BY_RULE = ("py-", "js-", "node", "bun", "deno", "go", "rust", "curl", "gh")
+
 
 def run(command, **more):
     return subprocess.run(command, capture_output=True, text=True, **more)
@@ -32,17 +36,19 @@ def one(name, mode, heron, keep):
     directory = Path(keep or tempfile.mkdtemp(prefix="heron-matrix-")) / f"{name}-{mode}"
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
-    how = [] if mode == "exec" else ["--attach"]
-    wrapper = [heron, *(EXEC if mode == "exec" else ATTACH)]
+    how = {"exec": [], "attach": ["--attach"], "host": ["--host"]}[mode]
+    wrapper = [heron, *{"exec": EXEC, "attach": ATTACH, "host": HOST}[mode]]
+    if mode == "host":
+        (directory / "heron.toml").write_text("[console]\nenabled = false\n" + (rule(name) if by_rule(name) else ""))
     ran = run([str(HERE / "run.sh"), name, "--keep", str(directory), "--result", str(directory / "result.json"), *how, "--", *wrapper])
     result = json.loads((directory / "result.json").read_text()) if (directory / "result.json").exists() else {"complete": False, "error": ran.stderr[-300:]}
     calls = directory / "calls.jsonl"
     summary = {"expected": result.get("calls", 0), "paired": 0, "fidelity": 0.0, "differences": None}
     if calls.exists() and result.get("calls"):
         # What began before heron was there cannot be seen from its beginning: those calls may be missing or flagged.
-        lenient = [] if mode == "exec" else ["--allow-missing", str(begun_before(directory)), "--attached"]
+        lenient = ["--allow-missing", str(begun_before(directory)), "--attached"] if mode == "attach" else []
         prompt = AGENTS[name].prompt
-        if prompt and mode == "exec":
+        if prompt and mode != "attach":
             lenient += ["--one-turn", prompt]
         if AGENTS[name].stops_early:
             lenient.append("--client-may-stop")
@@ -74,22 +80,46 @@ def stacks(calls):
     return sorted({Path(row["process"]["exe"]).name for row in rows if row.get("type") == "call" and row.get("process") and row["process"].get("exe")})
 
 
-def found(name, heron):
-    """How heron finds the TLS functions of the agent's executable: `heron symbols` asked of it."""
+def by_rule(name):
+    return name.startswith(BY_RULE)
+
+
+def rule(name):
+    """By the script that an interpreter is given, else by the program."""
+    argv, _ = command_line(name)
+    script = next((word for word in argv if word.endswith((".py", ".mjs", ".sh"))), None)
+    condition = f'arg = "{script}"' if script else f'exe = "{os.path.realpath(executable(name))}"'
+    return f'[[watch]]\nname = "{name}"\n{condition}\n'
+
+
+def command_line(name):
     with tempfile.TemporaryDirectory() as home:
         agents = Path(os.environ.get("HERON_AGENTS_DIR", "/tmp/agents"))
         cache = Path(os.environ.get("HERON_TEST_CACHE") or HERE.parents[1] / "target/test-cache")
         place = Place("https://localhost:443", "", "", Path(home), Path(home), agents, cache)
-        argv, extra = AGENTS[name].start(place)
+        return AGENTS[name].start(place)
+
+
+def executable(name):
+    """The program that the agent's command line begins with; of a script, its interpreter."""
+    argv, extra = command_line(name)
     exe = shutil.which(argv[0], path=extra.get("PATH")) or argv[0]
     if not os.path.exists(exe):
-        return ""
+        return exe
     for _ in range(3):  # a script's interpreter, and that one's
         with open(exe, "rb") as file:
             head = file.read(256).split(b"\n")[0].decode(errors="replace")
         if not head.startswith("#!"):
             break
         exe = shutil.which(head[2:].split()[-1].split("/")[-1], path=extra.get("PATH")) or head[2:].split()[0]
+    return exe
+
+
+def found(name, heron):
+    """How heron finds the TLS functions of the agent's executable: `heron symbols` asked of it."""
+    exe = executable(name)
+    if not os.path.exists(exe):
+        return ""
     said = run([heron, "symbols", "--json", os.path.realpath(exe)])
     try:
         libraries = [library for library in json.loads(said.stdout)["libraries"] if not library["fallback"]]
@@ -127,28 +157,30 @@ def markdown(rows, heron):
         "Produced by `make agents`: each client runs one turn against the scripted model server (real TLS, a network namespace with a loopback device only), and",
         "every call that heron reports is compared with the server's record: model, messages, tools, tool calls, tokens by class, finish reason, status, sizes, process.",
         "*exec*: the agent was started with `heron exec`. *attach*: heron came while the first answer was streaming; what had begun before does not count there.",
+        "*host*: `heron serve` watched a pid namespace, and found the agent by itself when it was started (interpreters, SDKs and tools by a rule, marked +).",
         "\"n of m\" are calls (request and answer) seen of calls made.",
         "",
         f"{version}, Linux {platform.release()}, {platform.machine()}.",
         "",
         "*how found*: what `heron symbols` says of the started executable; where another one does the calling, its libraries are found through the maps.",
         "",
-        "| client | version | TLS stack | how found | protocol | calling executable | exec | attach |",
-        "|---|---|---|---|---|---|---|---|",
+        "| client | version | TLS stack | how found | protocol | calling executable | exec | attach | host |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, agent in AGENTS.items():
-        exec_row, attach_row = by.get((name, "exec")), by.get((name, "attach"))
-        any_row = exec_row or attach_row
+        exec_row, attach_row, host_row = (by.get((name, mode)) for mode in ("exec", "attach", "host"))
+        any_row = exec_row or attach_row or host_row
         if any_row is None:
             continue
         protocol = ", ".join({"h1": "HTTP/1.1", "h2": "HTTP/2", "ws": "WebSocket"}[p] for p in any_row.get("protocols", []))
         exes = ", ".join(any_row.get("stacks") or [])
-        out.append(f"| {name} | {pinned_version(agent) or 'system'} | {agent.tls} | {found(name, heron)} | {protocol} | {exes} | {cell(exec_row)} | {cell(attach_row)} |")
+        out.append(f"| {name} | {pinned_version(agent) or 'system'} | {agent.tls} | {found(name, heron)} | {protocol} | {exes} | {cell(exec_row)} | {cell(attach_row)} | {cell(host_row)}{' +' if by_rule(name) else ''} |")
     out += [
         "",
         "A WebSocket whose compression keeps its history (permessage-deflate with context takeover) cannot be read from the middle: attached to, it is read again after it reconnects.",
-        "rustls (Codex, Deno, ureq): the AEAD functions are found in the file, and the rows say whether their plaintext is read.",
-        "Host mode watches what it finds on the whole machine; it is tested by itself and not in this matrix, which must leave other processes alone.",
+        "Host mode meets a program while it runs already: what a client sends before its hooks are set is missed, and a WebSocket that was opened before cannot be read. A native client that calls within a",
+        "fraction of a second of its start is the case (each row is the first run of its program on a busy machine); `heron exec` hooks it before its first instruction.",
+        "rustls (Codex, Deno, ureq) is read below its records, at the AEAD functions that are found in the file.",
         "",
         "Not to be had from the package registries, so not in the matrix: Crush, Goose, the Cursor agent (their installers fetch from elsewhere); Amp (its backend cannot be pointed elsewhere).",
         "",
@@ -161,7 +193,7 @@ def main():
     parser.add_argument("--heron", required=True)
     parser.add_argument("--out")
     parser.add_argument("--agents", help="only these, by comma")
-    parser.add_argument("--modes", default="exec,attach")
+    parser.add_argument("--modes", default="exec,attach,host")
     parser.add_argument("--results", help="JSONL of results to add to")
     parser.add_argument("--keep", help="keep every run's directory here")
     parser.add_argument("--no-install", action="store_true")

@@ -3,13 +3,15 @@
 
     run.sh AGENT [--keep DIR] [--result FILE] [--timeout S] [-- WRAPPER...]
     run.sh AGENT --attach [...] -- COMMAND...
+    run.sh AGENT --host [...] -- COMMAND...
     run.sh --list
 
 The namespace has a loopback device only; the agent gets a throw-away home, a dummy key, no inherited environment and
 telemetry off. WRAPPER is put before the agent's command line, for instance `heron exec --json OUT --`; {dir} in it is
 the run's directory. With --attach the agent starts alone; when its first answer has begun to stream, and is held there,
 COMMAND is started ({pid} is the agent's), and when that has said on standard error that it watches, the stream goes on.
-COMMAND gets SIGINT when the agent has ended. Nothing waits by the clock. Says whether the server saw the turn complete: exit 0 if so.
+COMMAND gets SIGINT when the agent has ended. With --host COMMAND is started first, in a pid namespace of its own, and the agent
+when COMMAND has said that it watches. Nothing waits by the clock. Says whether the server saw the turn complete: exit 0 if so.
 """
 
 import argparse
@@ -170,11 +172,16 @@ def inside(args, wrapper):
         "DO_NOT_TRACK": "1", "NO_COLOR": "1", "CI": "1", **extra,
     }
     wrapper = [part.replace("{dir}", str(directory)) for part in wrapper]
-    command = argv if args.attach else wrapper + argv
+    command = argv if args.attach or args.host else wrapper + argv
+    attached = None
+    if args.host:
+        attached = Attached(wrapper, directory, env)
+        attached.ready.wait(100)
     began = time.monotonic()
     with open(directory / "stdout", "wb") as out, open(directory / "stderr", "wb") as err:
         process = subprocess.Popen(command, cwd=work, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
-        attached = watch(process, wrapper, directory, env, ready) if args.attach else None
+        if args.attach:
+            attached = watch(process, wrapper, directory, env, ready)
         try:
             code = process.wait(args.timeout or agent.timeout)
         except subprocess.TimeoutExpired:
@@ -210,6 +217,7 @@ def main():
     parser.add_argument("agent", nargs="?", choices=list(AGENTS), metavar="AGENT")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--attach", action="store_true", help="COMMAND watches the running agent")
+    parser.add_argument("--host", action="store_true", help="COMMAND watches this pid namespace")
     parser.add_argument("--keep", metavar="DIR", help="keep everything of the run here: record, output, configuration")
     parser.add_argument("--result", metavar="FILE")
     parser.add_argument("--timeout", type=int)
@@ -219,7 +227,12 @@ def main():
         return
     if os.environ.get("HERON_AGENT_NETNS") != "1":
         os.environ["HERON_AGENT_NETNS"] = "1"
-        os.execvp("unshare", ["unshare", "--net", "--mount", sys.executable, *sys.argv])
+        if not args.host:
+            os.execvp("unshare", ["unshare", "--net", "--mount", sys.executable, *sys.argv])
+        # The agent's name comes late in the command line: this process is not to be taken for the agent.
+        options = [word for name in ("keep", "result", "timeout") if getattr(args, name) for word in (f"--{name}", str(getattr(args, name)))]
+        os.execvp("unshare", ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable, sys.argv[0],
+                              "--host", *(options or ["--timeout", "300"]), args.agent, "--", *wrapper])
     inside(args, wrapper)
 
 
