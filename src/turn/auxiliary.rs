@@ -4,6 +4,7 @@
 //! So instructions to make a title count only in a system message of a call that offers no tools, and a user message
 //! counts only by a sentence that a known agent writes (`profile` holds those).
 
+use memchr::memmem;
 use serde_json::Value;
 
 use crate::flaw::Flaw;
@@ -134,7 +135,7 @@ fn starts_with_any(text: &str, prefixes: &[&str]) -> bool {
 }
 
 fn contains_any(text: &str, parts: &[&str]) -> bool {
-    parts.iter().any(|part| text.contains(part))
+    parts.iter().any(|part| memmem::find(text.as_bytes(), part.as_bytes()).is_some())
 }
 
 #[cfg(test)]

@@ -96,28 +96,33 @@ struct Words {
 
 impl Words {
     fn push(&mut self, words: &str) {
-        self.bytes.reserve(words.len() + 1);
         if !words.is_ascii() {
+            self.bytes.reserve(words.len() + 1);
             for word in words.split_whitespace() {
                 self.bytes.extend_from_slice(word.as_bytes());
                 self.bytes.push(b' ');
             }
             return;
         }
-        let mut in_word = false;
+        // Without a branch per byte: a space that is not wanted is written over by what follows it.
+        let start = self.bytes.len();
+        self.bytes.resize(start + words.len() + 1, b' ');
+        let out = self.bytes.get_mut(start..).unwrap_or_default();
+        let (mut len, mut in_word) = (0, false);
         for &byte in words.as_bytes() {
             // The white space of `split_whitespace` that is ASCII.
-            let is_space = matches!(byte, b'\t'..=b'\r' | b' ');
-            if !is_space {
-                self.bytes.push(byte);
-            } else if in_word {
-                self.bytes.push(b' ');
+            let is_space = byte == b' ' || byte.wrapping_sub(b'\t') < 5;
+            if let Some(place) = out.get_mut(len) {
+                *place = if is_space { b' ' } else { byte };
             }
+            len += usize::from(!is_space | in_word);
             in_word = !is_space;
         }
-        if in_word {
-            self.bytes.push(b' ');
+        if let Some(place) = out.get_mut(len).filter(|_| in_word) {
+            *place = b' ';
+            len += 1;
         }
+        self.bytes.truncate(start + len);
     }
 
     /// The atom of what was pushed, if anything was.

@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde_json::Value;
 
+use memchr::memmem;
+
 use crate::event::{Nanos, ProcId};
 
 use super::chain::{Digest, DigestMap, words_digest};
@@ -186,9 +188,12 @@ impl Delegations {
             return None;
         }
         let latest = self.asks.keys().rev().take(SCANNED).copied();
+        let finder = memmem::Finder::new(&prompt);
         self.best(latest, beginning, |ask| {
             let contains = |argument: &str| {
-                argument.contains(&prompt) || argument.len() >= 2 * CONTAINED_BYTES && prompt.contains(argument)
+                finder.find(argument.as_bytes()).is_some()
+                    || argument.len() >= 2 * CONTAINED_BYTES
+                        && memmem::find(prompt.as_bytes(), argument.as_bytes()).is_some()
             };
             ask.is_pending_at(beginning.at)
                 && (ask.delegates || is_inside(ask, beginning, tree))

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::wire::json::Raw;
 use crate::wire::message::Draft;
+use crate::wire::repeated::Said;
 use crate::wire::usage::Counts;
 use crate::wire::{CallError, Content, Message, Role, ToolCall};
 
@@ -41,6 +42,8 @@ pub(crate) struct Answer {
     pub(crate) over_bound: bool,
     /// Tools that the answer lists (MCP).
     pub(crate) tools: Vec<crate::wire::ToolOffered>,
+    /// What the event under way has said, as far as its decoder tells.
+    pub(crate) said: Said,
     finish_reason: Option<String>,
     choices: Vec<Choice>,
 }
@@ -248,6 +251,17 @@ impl Choice {
         match self.block(key, || Block::Tool(ToolBlock::default())) {
             Some(Block::Tool(tool)) => Some(tool),
             _ => None,
+        }
+    }
+
+    /// A piece of the arguments of a key's tool call.
+    pub(crate) fn arguments(&mut self, key: u64, more: &str) {
+        if more.is_empty() {
+            return;
+        }
+        self.token = true;
+        if let Some(tool) = self.tool(key) {
+            tool.text.push_str(more);
         }
     }
 

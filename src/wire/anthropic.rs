@@ -9,6 +9,7 @@ use crate::wire::answer::{Answer, arguments_of};
 use crate::wire::decoder::{Event, Wire, parameters, tools};
 use crate::wire::json::{Kind, Raw};
 use crate::wire::message::Draft;
+use crate::wire::repeated::{self, Place};
 use crate::wire::request::Body;
 use crate::wire::{Call, Content, Operation, Role, error, parts};
 
@@ -244,23 +245,20 @@ fn delta(event: Raw<'_>, answer: &mut Answer) {
         answer.misshapen = true;
         return;
     };
-    let choice = answer.main();
     for (key, value) in delta.fields() {
-        let text = match &*key {
-            "text" | "thinking" | "partial_json" => value.text(),
-            _ => None,
+        let kind = match &*key {
+            "text" => repeated::Kind::Text,
+            "thinking" => repeated::Kind::Thinking,
+            "partial_json" => repeated::Kind::Arguments,
+            _ => continue,
         };
-        let Some(text) = text else { continue };
-        match &*key {
-            "text" => choice.text(index, &text),
-            "thinking" => choice.thinking(index, &text),
-            _ if text.is_empty() => {}
-            _ => {
-                choice.mark_token();
-                if let Some(tool) = choice.tool(index) {
-                    tool.text.push_str(&text);
-                }
-            }
+        let Some(text) = value.text() else { continue };
+        answer.said.text(Place { choice: 0, key: index, kind }, value);
+        let choice = answer.main();
+        match kind {
+            repeated::Kind::Text => choice.text(index, &text),
+            repeated::Kind::Thinking => choice.thinking(index, &text),
+            repeated::Kind::Arguments => choice.arguments(index, &text),
         }
     }
 }

@@ -17,6 +17,13 @@ const MAX_DEPTH: usize = 120;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Raw<'a>(&'a [u8]);
 
+/// The place of a value in memory. Only compared, never read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Span {
+    address: usize,
+    len: usize,
+}
+
 /// What a value is, by its first byte.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
@@ -91,7 +98,7 @@ impl<'a> Raw<'a> {
     /// A string's text; escapes undone, lone surrogates replaced.
     pub(crate) fn text(self) -> Option<Cow<'a, str>> {
         let inner = self.0.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
-        if memchr(b'\\', inner).is_none() {
+        if !has_backslash(inner) {
             return Some(utf8(inner));
         }
         Some(Cow::Owned(unescape(inner)))
@@ -121,6 +128,19 @@ impl<'a> Raw<'a> {
             b"false" => Some(false),
             _ => None,
         }
+    }
+
+    /// Where this value lies in memory: to find it again in the one that it was taken from.
+    pub(crate) fn span(self) -> Span {
+        Span { address: self.0.as_ptr() as usize, len: self.0.len() }
+    }
+
+    /// What stands before and after a string that was taken from this value; `None` for any other span.
+    pub(crate) fn around(self, span: Span) -> Option<(&'a [u8], &'a [u8])> {
+        let start = span.address.checked_sub(self.0.as_ptr() as usize)?;
+        let (before, rest) = self.0.split_at_checked(start)?;
+        let (_, after) = rest.split_at_checked(span.len)?;
+        (skip_string(rest, 0) == Some(span.len)).then_some((before, after))
     }
 
     /// The value as a tree; `None` when it is no JSON or too deep.
@@ -340,12 +360,29 @@ fn is_deep(text: &[u8]) -> bool {
     false
 }
 
+/// Strings up to this length are walked byte by byte, which costs less than beginning a search; most are keys and tokens.
+const SHORT: usize = 24;
+
+fn has_backslash(inner: &[u8]) -> bool {
+    if inner.len() > SHORT {
+        return memchr(b'\\', inner).is_some();
+    }
+    inner.contains(&b'\\')
+}
+
 /// The end of the string at `at`. Looks for quotes only: texts are full of other escapes.
 fn skip_string(text: &[u8], at: usize) -> Option<usize> {
     if text.get(at) != Some(&b'"') {
         return None;
     }
     let start = at + 1;
+    let near = text.get(start..)?;
+    let near = near.get(..SHORT).unwrap_or(near);
+    if let Some(end) = near.iter().position(|byte| matches!(byte, b'"' | b'\\'))
+        && near.get(end) == Some(&b'"')
+    {
+        return Some(start + end + 1);
+    }
     let mut from = start;
     loop {
         let quote = from + memchr(b'"', text.get(from..)?)?;

@@ -13,6 +13,7 @@ use crate::wire::exchange::{Context, Exchange};
 use crate::wire::framing::{Framing, Hint, Piece};
 use crate::wire::json::{Raw, value_len};
 use crate::wire::registry::{Match, Proof};
+use crate::wire::repeated::Repeated;
 use crate::wire::request::{Body, Recent, conversation_key};
 use crate::wire::stage::{Bounds, Origin};
 use crate::wire::{
@@ -59,6 +60,7 @@ struct Reading {
 pub(crate) struct Decode {
     pub(crate) wire: Box<dyn Wire>,
     pub(crate) answer: Answer,
+    pub(crate) repeated: Repeated,
     first_token: Option<Nanos>,
     last_token: Option<Nanos>,
     token_gaps: Vec<u64>,
@@ -75,6 +77,7 @@ impl Decode {
         Decode {
             wire: decoder::decoder(api),
             answer: Answer::default(),
+            repeated: Repeated::default(),
             first_token: None,
             last_token: None,
             token_gaps: Vec::new(),
@@ -115,7 +118,10 @@ impl Decode {
     pub(crate) fn event(&mut self, at: Nanos, event: Event<'_>) {
         self.events += 1;
         self.correct(event.data);
-        self.wire.event(event, &mut self.answer);
+        if !self.repeated.take(event, &mut self.answer) {
+            self.wire.event(event, &mut self.answer);
+            self.repeated.learn(event, std::mem::take(&mut self.answer.said));
+        }
         self.answer.settle();
         if !std::mem::take(&mut self.answer.token) {
             return;

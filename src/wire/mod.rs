@@ -27,6 +27,7 @@ mod parts;
 mod provider;
 mod realtime;
 pub mod registry;
+mod repeated;
 mod request;
 mod session;
 mod shape;

@@ -9,6 +9,7 @@ use crate::wire::answer::{Answer, arguments_of};
 use crate::wire::decoder::{Event, Wire, parameters, tools};
 use crate::wire::json::{Kind, Raw};
 use crate::wire::message::Draft;
+use crate::wire::repeated::{self, Place};
 use crate::wire::request::Body;
 use crate::wire::{Call, Content, Operation, Role, ToolCall, anthropic, error, parts};
 
@@ -177,10 +178,14 @@ impl Chat {
             match &*key {
                 "delta" => message = Some(value),
                 "message" if message.is_none() => message = Some(value),
-                "text" => value.text().iter().for_each(|text| answer.choice(index).text(TEXT, text)),
+                "text" => {
+                    value.text().iter().for_each(|text| answer.choice(index).text(TEXT, text));
+                    answer.said.more();
+                }
                 "finish_reason" if !value.is_null() => {
                     answer.choice(index).finish(value);
                     answer.complete = true;
+                    answer.said.more();
                 }
                 "matched_stop" => answer.server_kind = Some("sglang"),
                 "stop_reason" | "token_ids" if answer.server_kind.is_none() => answer.server_kind = Some("vllm"),
@@ -197,18 +202,32 @@ impl Chat {
     fn delta(&mut self, index: u64, raw: Raw<'_>, answer: &mut Answer) {
         // A whole message names its reasoning after its text; it was thought before.
         for (_, value) in raw.fields().filter(|(key, _)| is_reasoning(key)) {
-            value.text().iter().for_each(|text| answer.choice(index).thinking(THINKING, text));
+            let Some(text) = value.text() else { continue };
+            answer.said.text(Place { choice: index, key: THINKING, kind: repeated::Kind::Thinking }, value);
+            answer.choice(index).thinking(THINKING, &text);
         }
         for (key, value) in raw.fields() {
             let choice = answer.choice(index);
             match &*key {
                 "content" => match value.kind() {
-                    Kind::String => value.text().iter().for_each(|text| choice.text(TEXT, text)),
-                    Kind::Array => value.elements().for_each(|part| content_part(part, choice)),
+                    Kind::String => {
+                        value.text().iter().for_each(|text| choice.text(TEXT, text));
+                        answer.said.text(Place { choice: index, key: TEXT, kind: repeated::Kind::Text }, value);
+                    }
+                    Kind::Array => {
+                        value.elements().for_each(|part| content_part(part, choice));
+                        answer.said.more();
+                    }
                     _ => {}
                 },
-                "refusal" => value.text().iter().for_each(|text| choice.refusal(REFUSAL, text)),
-                "audio" => value.str_of("transcript").iter().for_each(|text| choice.text(AUDIO, text)),
+                "refusal" if !value.is_null() => {
+                    value.text().iter().for_each(|text| choice.refusal(REFUSAL, text));
+                    answer.said.more();
+                }
+                "audio" => {
+                    value.str_of("transcript").iter().for_each(|text| choice.text(AUDIO, text));
+                    answer.said.more();
+                }
                 "tool_calls" => {
                     for (place, call) in value.elements().enumerate() {
                         self.tool(index, place as u64, call, answer);
@@ -221,6 +240,7 @@ impl Chat {
     }
 
     fn tool(&mut self, choice: u64, place: u64, raw: Raw<'_>, answer: &mut Answer) {
+        answer.said.more();
         let index = raw.get("index").and_then(Raw::u64).unwrap_or(place);
         let id = raw.get("id").and_then(Raw::string).unwrap_or_default();
         let key = self.tool_key(choice, index, &id, answer);

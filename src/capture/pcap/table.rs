@@ -54,13 +54,28 @@ const MAX_ENCRYPTED: usize = 10_000;
 
 type Key = [(IpAddr, u16); 2];
 
+/// How many connections are found without hashing their ends.
+const RECENT: usize = 256;
+
+/// Which of them a connection may be: told from the lowest bits of its ports and addresses.
+fn place_of(key: &Key) -> usize {
+    let low = |(address, port): &(IpAddr, u16)| {
+        let last = match address {
+            IpAddr::V4(address) => address.octets()[3],
+            IpAddr::V6(address) => address.octets()[15],
+        };
+        usize::from(*port) ^ usize::from(last) << 3
+    };
+    (low(&key[0]) ^ low(&key[1])) % RECENT
+}
+
 /// Reassembles every TCP connection of a source.
 pub(super) struct Table {
     index: HashMap<Key, usize>,
     slots: Vec<Option<(Key, Connection)>>,
     free: Vec<usize>,
-    /// The connection of the packet before: the next one is often its own.
-    recent: Option<(Key, usize)>,
+    /// Connections of the last packets, by [`place_of`]: the next packet is nearly always one of theirs.
+    recent: Vec<Option<(Key, usize)>>,
     /// Connections that wait for something; may name some that do not any more.
     watched: Vec<usize>,
     fragments: Fragments,
@@ -85,7 +100,7 @@ impl Table {
             index: HashMap::new(),
             slots: Vec::new(),
             free: Vec::new(),
-            recent: None,
+            recent: vec![None; RECENT],
             watched: Vec::new(),
             fragments: Fragments::default(),
             now: Nanos(0),
@@ -177,7 +192,7 @@ impl Table {
         }
         self.slots.clear();
         self.index.clear();
-        self.recent = None;
+        self.recent.fill(None);
     }
 
     /// A packet put together from fragments, which a tunnel may have put fragments into again.
@@ -245,11 +260,16 @@ impl Table {
     }
 
     fn slot(&mut self, key: Key, from: usize, at: Nanos) -> usize {
-        if let Some((_, slot)) = self.recent.filter(|(recent, _)| *recent == key) {
-            return slot;
+        let place = place_of(&key);
+        if let Some(Some((known, slot))) = self.recent.get(place)
+            && *known == key
+        {
+            return *slot;
         }
         let slot = self.index.get(&key).copied().unwrap_or_else(|| self.insert(key, from, at));
-        self.recent = Some((key, slot));
+        if let Some(recent) = self.recent.get_mut(place) {
+            *recent = Some((key, slot));
+        }
         slot
     }
 
@@ -311,6 +331,6 @@ impl Table {
                 self.free.push(slot);
             }
         }
-        self.recent = None;
+        self.recent.fill(None);
     }
 }

@@ -40,16 +40,15 @@ const MARKS: [&str; 33] = [
     "sg.", "kia", "sia", "y--", "://",
 ];
 
-/// Bits of the table that a pass looks into at each byte.
-const BITS: usize = 1 << 13;
+/// Slots of the table that a pass looks into at each byte.
+const SLOTS: usize = 1 << 13;
 
-/// A bit for each hash of a mark.
-const TABLE: [u64; BITS / 64] = {
-    let mut table = [0; BITS / 64];
+/// True for each hash of a mark.
+static TABLE: [bool; SLOTS] = {
+    let mut table = [false; SLOTS];
     let mut at = 0;
     while at < MARKS.len() {
-        let slot = slot(key(MARKS[at]));
-        table[slot / 64] |= 1 << (slot % 64);
+        table[slot(key(MARKS[at]))] = true;
         at += 1;
     }
     table
@@ -74,8 +73,7 @@ pub(super) fn of(text: &str) -> Marks {
     let mut marks = 0;
     for four in text.as_bytes().array_windows::<4>() {
         let key = u32::from_le_bytes(*four) & 0x00ff_ffff | FOLD;
-        let slot = slot(key);
-        if TABLE.get(slot / 64).is_some_and(|word| word >> (slot % 64) & 1 == 1) {
+        if TABLE.get(slot(key)).is_some_and(|named| *named) {
             marks |= named(key);
         }
     }

@@ -7,6 +7,8 @@ mod agents;
 mod sdks;
 mod side_calls;
 
+use memchr::memmem;
+
 use crate::event::ProcessInfo;
 use crate::wire::{Call, Content, Role};
 
@@ -79,7 +81,7 @@ fn by_headers(call: &Call, profiles: &[Profile]) -> Option<Agent> {
 /// Where a product name stands in a user agent: at its beginning, or at the beginning of a later word.
 fn find_product(user_agent: &str, name: &str) -> Option<usize> {
     let mut from = 0;
-    while let Some(at) = user_agent.get(from..)?.find(name) {
+    while let Some(at) = memmem::find(user_agent.as_bytes().get(from..)?, name.as_bytes()) {
         let at = from + at;
         let before = user_agent.get(..at)?.chars().next_back();
         if before.is_none_or(|c| !c.is_alphanumeric() && c != '-' && c != '_' && c != '/') {
@@ -106,13 +108,22 @@ fn by_system(call: &Call) -> Option<Agent> {
     let early = call.messages.iter().take(3).filter(|message| message.role != Role::Assistant);
     for content in early.flat_map(|message| message.content.iter().take(3)) {
         if let Content::Text { text } = content {
-            head.extend(text.chars().take(600));
+            head.push_str(beginning(text, 600));
             head.push('\n');
         }
     }
     head.make_ascii_lowercase();
-    let profile = agents::AGENTS.iter().find(|profile| profile.systems.iter().any(|start| head.contains(start)))?;
+    let profile = agents::AGENTS.iter().find(|profile| profile.systems.iter().any(|start| holds(&head, start)))?;
     Some(agent(profile.kind, None, "system prompt"))
+}
+
+/// The first so many characters.
+fn beginning(text: &str, characters: usize) -> &str {
+    text.char_indices().nth(characters).and_then(|(end, _)| text.get(..end)).unwrap_or(text)
+}
+
+fn holds(text: &str, part: &str) -> bool {
+    memmem::find(text.as_bytes(), part.as_bytes()).is_some()
 }
 
 /// Which known agent a process is, by its executable and command line alone.
