@@ -11,6 +11,8 @@ else
 fi
 cargo build --workspace --locked
 cargo test --workspace --locked --no-fail-fast
+cargo build --locked --example stages
+benches/instructions.py "${CARGO_TARGET_DIR:-target}/debug/examples/stages"
 if command -v npm >/dev/null && [ -e console/package.json ]; then
     (cd console && { [ -d node_modules ] || npm ci --ignore-scripts --no-audit --no-fund --silent; } && npm test --silent)
 fi

@@ -4,13 +4,20 @@
 //! So instructions to make a title count only in a system message of a call that offers no tools, and a user message
 //! counts only by a sentence that a known agent writes (`profile` holds those).
 
-use memchr::memmem;
 use serde_json::Value;
 
 use crate::flaw::Flaw;
 use crate::wire::{Call, Content, Message, Role};
 
+use super::phrases::Phrases;
 use super::profile;
+
+static SUMMARY_SENTENCES: Phrases = Phrases::new(profile::SUMMARY_SENTENCES);
+static SUMMARY_SYSTEMS: Phrases = Phrases::new(profile::SUMMARY_SYSTEMS);
+static MONITOR_SYSTEMS: Phrases = Phrases::new(profile::MONITOR_SYSTEMS);
+static SIDE_SYSTEMS: Phrases = Phrases::new(profile::SIDE_SYSTEMS);
+static TITLE_VERBS: Phrases = Phrases::new(profile::TITLE_VERBS);
+static TITLE_OWNERS: Phrases = Phrases::new(profile::TITLE_OWNERS);
 
 /// Why a call is auxiliary.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,18 +42,18 @@ pub(super) fn why(call: &Call) -> Option<Why> {
     }
     let ask = last_user_text(call);
     let ask = ask.trim_start();
-    if starts_with_any(ask, profile::SUMMARY_REQUESTS) || contains_any(head(ask, 600), profile::SUMMARY_SENTENCES) {
+    if starts_with_any(ask, profile::SUMMARY_REQUESTS) || SUMMARY_SENTENCES.are_in(head(ask, 600)) {
         return Some(Why::Summary);
     }
     if starts_with_any(ask, profile::SIDE_REQUESTS) {
         return Some(Why::SideCall);
     }
     let system = system_head(call);
-    if contains_any(&system, profile::SUMMARY_SYSTEMS) && call.tools_offered.is_empty() {
+    if SUMMARY_SYSTEMS.are_in(&system) && call.tools_offered.is_empty() {
         return Some(Why::Summary);
     }
-    if contains_any(&system, profile::MONITOR_SYSTEMS)
-        || call.tools_offered.is_empty() && (contains_any(&system, profile::SIDE_SYSTEMS) || asks_for_title(&system))
+    if MONITOR_SYSTEMS.are_in(&system)
+        || call.tools_offered.is_empty() && (SIDE_SYSTEMS.are_in(&system) || asks_for_title(&system))
     {
         return Some(Why::SideCall);
     }
@@ -81,8 +88,7 @@ fn asks_for_title(system: &str) -> bool {
     };
     system.match_indices("title").take(16).any(|(at, _)| {
         let (before, after) = (around(at.saturating_sub(60), at), around(at, at + 80));
-        contains_any(&before, profile::TITLE_VERBS)
-            && (contains_any(&after, profile::TITLE_OWNERS) || contains_any(&before, profile::TITLE_OWNERS))
+        TITLE_VERBS.are_in(&before) && (TITLE_OWNERS.are_in(&after) || TITLE_OWNERS.are_in(&before))
     })
 }
 
@@ -132,10 +138,6 @@ fn head(text: &str, len: usize) -> &str {
 
 fn starts_with_any(text: &str, prefixes: &[&str]) -> bool {
     prefixes.iter().any(|prefix| text.starts_with(prefix))
-}
-
-fn contains_any(text: &str, parts: &[&str]) -> bool {
-    parts.iter().any(|part| memmem::find(text.as_bytes(), part.as_bytes()).is_some())
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! contain one another; the conversation began, in the same agent or in a process that it started, while a tool call
 //! awaited its result. A sub-agent in the background outlives its tool call, so delegating calls stay known afterwards.
 
+use std::cell::LazyCell;
 use std::collections::{BTreeMap, VecDeque};
 
 use serde_json::Value;
@@ -188,7 +189,7 @@ impl Delegations {
             return None;
         }
         let latest = self.asks.keys().rev().take(SCANNED).copied();
-        let finder = memmem::Finder::new(&prompt);
+        let finder = LazyCell::new(|| memmem::Finder::new(&prompt));
         self.best(latest, beginning, |ask| {
             let contains = |argument: &str| {
                 finder.find(argument.as_bytes()).is_some()

@@ -8,6 +8,7 @@ mod graph;
 mod hop;
 mod model;
 mod open;
+mod phrases;
 mod place;
 mod processes;
 mod profile;
