@@ -42,6 +42,21 @@ fn read_through(path: &Path) {
     std::hint::black_box(&buffer);
 }
 
+/// Seconds per byte of copying what does not fit into the caches.
+fn copy(rounds: usize) -> f64 {
+    const BYTES: usize = 32 << 20;
+    let (from, mut to) = (vec![1u8; BYTES], vec![2u8; BYTES]);
+    let took = (0..rounds).map(|_| {
+        timed(|| {
+            for _ in 0..8 {
+                to.copy_from_slice(&from);
+                std::hint::black_box(&mut to);
+            }
+        })
+    });
+    took.fold(f64::MAX, f64::min) / (8 * BYTES) as f64
+}
+
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     let [_, path, rounds, rest @ ..] = &arguments[..] else {
@@ -75,6 +90,7 @@ fn main() {
         return;
     }
     let (mut best_events, mut best_read, mut count) = (f64::MAX, f64::MAX, 0);
+
     for _ in 0..rounds {
         best_read = best_read.min(timed(|| read_through(&path)));
         count = 0;
@@ -85,7 +101,7 @@ fn main() {
         "{}",
         serde_json::json!({
             "megabytes": megabytes, "events": count, "events_mb_per_cpu_s": megabytes / best_events,
-            "read_mb_per_cpu_s": megabytes / best_read, "peak_mb": kib as f64 / 1024.0,
+            "read_mb_per_cpu_s": megabytes / best_read, "copy_mb_per_cpu_s": 1e-6 / copy(rounds), "peak_mb": kib as f64 / 1024.0,
         })
     );
 }

@@ -1,6 +1,7 @@
 //! Writes a capture of generated agent traffic, and beside it what a reader must find (FILE.truth.json).
 //!
-//! `generate FILE MEGABYTES [clean|disorder|holes]`
+//! `generate FILE MEGABYTES [clean|disorder|holes|history]`; `history` has nothing but long conversations, resent whole in
+//! full segments at each call.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 #[path = "../testdata/generate/packets.rs"]
@@ -18,7 +19,7 @@ use traffic::{Shape, generate};
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     let [_, path, megabytes, rest @ ..] = &arguments[..] else {
-        eprintln!("usage: generate FILE MEGABYTES [clean|disorder|holes]");
+        eprintln!("usage: generate FILE MEGABYTES [clean|disorder|holes|history]");
         std::process::exit(2);
     };
     let megabytes: usize = megabytes.parse().unwrap();
@@ -26,7 +27,11 @@ fn main() {
     // 40 calls of a session are about 6.2 MB; 1,000 short calls about 30.
     let singles = if megabytes >= 50 { 1000 } else { megabytes * 10 };
     let sessions = ((megabytes * 1000).saturating_sub(singles * 30) / 6400).max(1);
-    let shape = Shape { sessions, turns: 5, calls: 8, step_bytes: 7000, singles };
+    let shape = match kind {
+        // 80 calls, up to 600 KB each: about 26 MB.
+        "history" => Shape { sessions: (megabytes / 26).max(1), turns: 8, calls: 10, step_bytes: 7000, singles: 0 },
+        _ => Shape { sessions, turns: 5, calls: 8, step_bytes: 7000, singles },
+    };
     let mut file = BufWriter::with_capacity(1 << 20, File::create(path).unwrap());
     file.write_all(&Pcap::PLAIN.file(1, &[])).unwrap();
     let (mut rng, mut damaged, mut bytes) = (Rng::new(1), BTreeSet::new(), 24u64);

@@ -59,7 +59,8 @@ def measure(bin_dir, size, kind, rounds, directory):
     truth = json.loads(pathlib.Path(f"{capture}.truth.json").read_text())
     megabytes = truth["file_bytes"] / 1e6
     heron, events = Row("heron replay, stored", megabytes), Row("file to events, one thread", megabytes)
-    floor = Row("page-cache read (floor)", megabytes)
+    floor, copy = Row("page-cache read (floor)", megabytes), Row("memcpy (floor)", megabytes)
+    workers = [Row(f"heron replay, {n} decode worker{'s' * (n > 1)}", megabytes) for n in (1, 2)] if kind == "history" else []
     others = []
     if shutil.which("tshark") and kind == "clean" and size <= 60:
         fields = ["-Y", "http.request", "-T", "fields", "-e", "http.request.uri"]
@@ -72,11 +73,16 @@ def measure(bin_dir, size, kind, rounds, directory):
         result = json.loads(run([examples / "events", capture, "3"])[3])
         events.add(megabytes / result["events_mb_per_cpu_s"], megabytes / result["events_mb_per_cpu_s"], result["peak_mb"])
         floor.cpu = min(floor.cpu, megabytes / result["read_mb_per_cpu_s"])
+        copied = megabytes / result["copy_mb_per_cpu_s"]
+        copy.add(copied, copied, result["peak_mb"])
         with tempfile.TemporaryDirectory(dir=directory) as home:
             database = f"{home}/heron.duckdb"
             command = [bin_dir / "heron", "replay", capture, "--db", database, "--no-console"]
             heron.add(*run(command, env={**os.environ, "HOME": home})[:3])
             sizes.append(sum(path.stat().st_size for path in pathlib.Path(home).rglob("*") if path.is_file()))
+            for number, row in enumerate(workers, 1):
+                command = [bin_dir / "heron", "replay", capture, "--no-console", "--no-retention", "--json=/dev/null", "--workers", str(number)]
+                row.add(*run(command, env={**os.environ, "HOME": home})[:3])
             if turn == 0:
                 stored = json.loads(run([examples / "stored", database])[3])
         if turn == 0:
@@ -93,10 +99,27 @@ def measure(bin_dir, size, kind, rounds, directory):
         keys = ["calls", "turns", "input_tokens", "output_tokens", "request_bytes", "response_bytes", "bodies"]
         heron.note = compare(stored, truth, keys)
         events.note = compare(checked, truth, ["streams"])
+    if kind == "clean":
+        heron.note += f"; ended {exit_time(bin_dir / 'heron', capture, directory):.2f} s after the last packet"
+    for row in workers:
+        row.note = "nothing stored"
     heron.note += f"; database {min(sizes) / truth['file_bytes']:.1%} of the capture"
     title = f"### {kind}, {megabytes:.0f} MB: {truth['calls']} calls, {truth['turns']} turns, {truth['connections']} connections"
     lines = [title, "", "| what | MB per CPU-second | CPU s | wall s | peak MB | found |", "|---|---:|---:|---:|---:|---|"]
-    return "\n".join(lines + [str(row) for row in (floor, events, heron, *(row for row, _ in others))])
+    return "\n".join(lines + [str(row) for row in (floor, copy, events, heron, *workers, *(row for row, _ in others))])
+
+
+def exit_time(heron, capture, directory):
+    """Seconds from the last byte of a capture that comes through a pipe to the end of the process."""
+    with tempfile.TemporaryDirectory(dir=directory) as home, open(capture, "rb") as file:
+        command = [heron, "replay", "-", "--db", f"{home}/heron.duckdb", "--no-console"]
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, env={**os.environ, "HOME": home}, **quiet)
+        shutil.copyfileobj(file, process.stdin, 1 << 20)
+        process.stdin.close()
+        last = time.monotonic()
+        process.wait()
+        return time.monotonic() - last
 
 
 def main():
@@ -109,13 +132,13 @@ def main():
     parts = []
     with tempfile.TemporaryDirectory(dir=arguments.work) as directory:
         for size in map(int, arguments.sizes.split(",")):
-            for kind in ["clean", "disorder", "holes"] if size <= 100 else ["clean"]:
+            for kind in ["clean", "disorder", "holes", "history"] if size <= 100 else ["clean", "history"]:
                 parts.append(measure(arguments.bin_dir, size, kind, arguments.rounds, directory))
                 print(parts[-1], flush=True)
     cores = os.cpu_count()
     about = (
         "## Replay\n\nGenerated captures (`benches/generate.rs`): agents that resend a growing history, streamed answers, short calls on\n"
-        f"connections of their own. Best of {arguments.rounds} interleaved runs on {cores} cores; CPU time is that of all threads. A row\n"
+        f"connections of their own; in `history` nothing but conversations of up to 600 KB a call. Best of {arguments.rounds} interleaved runs on {cores} cores; CPU time is that of all threads. A row\n"
         "counts only if calls, turns, tokens, sizes and the hash of every body equal what was generated."
     )
     section.write("replay", "\n\n".join([about, *parts]))

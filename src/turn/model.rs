@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -110,8 +111,8 @@ pub enum Step {
         at: Nanos,
         /// From the request to the call that carries the result; `None` while it is awaited.
         duration: Option<Nanos>,
-        /// The result's text, where it came.
-        result: Option<String>,
+        /// The result's text, where it came; shared, because a turn is handed on at each of its calls.
+        result: Option<Arc<str>>,
         /// The result's size in bytes, where it came.
         result_bytes: Option<u64>,
         /// True when the client marked the result as an error.

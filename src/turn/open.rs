@@ -285,7 +285,7 @@ impl OpenTurn {
         };
         *duration = Some(at.since(*asked));
         *result_bytes = Some(text.len() as u64);
-        *result = Some(head(text, RESULT_BYTES).to_owned());
+        *result = Some(head(text, RESULT_BYTES).into());
         *is_error = error;
     }
 

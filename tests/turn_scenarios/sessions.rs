@@ -74,7 +74,7 @@ fn tools_without_ids_are_matched_by_name_and_order() {
         .steps
         .iter()
         .filter_map(|step| match step {
-            Step::Tool { result, .. } => result.clone(),
+            Step::Tool { result, .. } => result.as_deref().map(str::to_owned),
             Step::Call { .. } => None,
         })
         .collect();

@@ -7,7 +7,9 @@ mod agents;
 mod sdks;
 mod side_calls;
 
-use memchr::memmem;
+use std::sync::OnceLock;
+
+use memchr::memmem::{self, Finder};
 
 use crate::event::ProcessInfo;
 use crate::wire::{Call, Content, Role};
@@ -113,7 +115,7 @@ fn by_system(call: &Call) -> Option<Agent> {
         }
     }
     head.make_ascii_lowercase();
-    let profile = agents::AGENTS.iter().find(|profile| profile.systems.iter().any(|start| holds(&head, start)))?;
+    let (_, profile) = systems().iter().find(|(sentence, _)| sentence.find(head.as_bytes()).is_some())?;
     Some(agent(profile.kind, None, "system prompt"))
 }
 
@@ -122,8 +124,13 @@ fn beginning(text: &str, characters: usize) -> &str {
     text.char_indices().nth(characters).and_then(|(end, _)| text.get(..end)).unwrap_or(text)
 }
 
-fn holds(text: &str, part: &str) -> bool {
-    memmem::find(text.as_bytes(), part.as_bytes()).is_some()
+/// Every agent's sentences, in the agents' order, ready to be searched for.
+fn systems() -> &'static [(Finder<'static>, &'static Profile)] {
+    static SYSTEMS: OnceLock<Vec<(Finder<'static>, &'static Profile)>> = OnceLock::new();
+    SYSTEMS.get_or_init(|| {
+        let sentences = |profile: &'static Profile| profile.systems.iter().map(move |s| (Finder::new(*s), profile));
+        agents::AGENTS.iter().flat_map(sentences).collect()
+    })
 }
 
 /// Which known agent a process is, by its executable and command line alone.
