@@ -56,6 +56,8 @@ pub(super) struct Assembler {
     processes: HashMap<ProcId, Arc<ProcessInfo>>,
     /// Where calls that are still under way belong, as last said.
     places: HashMap<CallId, Placement>,
+    /// Calls that were told of and are not done.
+    begun: HashSet<CallId>,
     /// Calls whose answer is complete while their exchange is not over.
     answered: HashMap<CallId, Arc<Call>>,
     /// Of these, the ones that `turn` took as done because their process went on.
@@ -73,6 +75,7 @@ impl Assembler {
             updates: Vec::new(),
             processes: HashMap::new(),
             places: HashMap::new(),
+            begun: HashSet::new(),
             answered: HashMap::new(),
             settled: HashSet::new(),
             shows_progress: outlets.iter().any(|outlet| outlet.shows_progress()),
@@ -127,7 +130,8 @@ impl Assembler {
     }
 
     fn progress(&mut self, at: Nanos, call: Box<Call>) {
-        if !call.answered {
+        // Its request alone says that answers were read: how often it is told of afterwards depends on who looks on.
+        if self.begun.insert(call.id) && !call.answered {
             self.settle_before(&call);
         }
         if self.shows_progress {
@@ -167,6 +171,7 @@ impl Assembler {
     }
 
     fn done(&mut self, call: Arc<Call>) {
+        self.begun.remove(&call.id);
         self.answered.remove(&call.id);
         if !self.settled.remove(&call.id) {
             self.settle_before(&call);
