@@ -63,7 +63,7 @@ class App:
             self.gate.release(int(query.get("count", "1")), query.get("all") == "1")
         elif request.path == "/__wait":
             # Returns when so many streams stand at the gate, or so many exchanges have ended.
-            timeout = float(query.get("timeout", "30"))
+            timeout = float(query.get("timeout", "300"))
             if "gated" in query:
                 waiting = self.gate.await_waiting(int(query["gated"]), timeout)
                 if waiting < int(query["gated"]):
