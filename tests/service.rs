@@ -236,5 +236,5 @@ fn every_key_is_documented() {
         assert!(documented.contains(&format!("`{key}`")), "docs/operate.md does not explain `{key}`");
         count += 1;
     }
-    assert_eq!(count, 14);
+    assert_eq!(count, 21);
 }
