@@ -25,9 +25,6 @@ const RESCANS: &[u64] = &[2, 5, 10, 20, 40, 80, 160, 320, 640, 1280];
 const LATER: Duration = Duration::from_secs(2);
 /// Libraries hooked ahead in new processes.
 const MOST_LIKELY: usize = 4;
-/// The kernel walks the probes of all processes at each hit, 0.1 to 0.2 us each. From this many processes with probes of their own
-/// in one file on, one set of probes for everybody serves the others, where a hit costs those nothing to do with it little.
-const CROWD: usize = 8;
 /// After a fork probes are set quickly for this long, by setting one this often.
 const WARM_FOR: Duration = Duration::from_secs(1);
 const WARM_EVERY: Duration = Duration::from_millis(8);
@@ -421,7 +418,7 @@ impl Hooks {
             self.count_users(row, 1);
             return;
         }
-        let is_wide = only_agents_run(image) || (image.cheap && self.is_crowded(image));
+        let is_wide = only_agents_run(image);
         let row = self.row(pid, image);
         match self.set(image, row, if is_wide { None } else { Some(pid) }) {
             Ok(links) => {
@@ -439,10 +436,6 @@ impl Hooks {
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
             Err(error) => self.refuse(pid, image, format!("the kernel refused the probes: {error}")),
         }
-    }
-
-    fn is_crowded(&self, image: &Image) -> bool {
-        self.processes.values().filter(|watched| watched.own.contains_key(&image.id)).nth(CROWD - 1).is_some()
     }
 
     fn set(&self, image: &Image, row: usize, pid: Option<u32>) -> io::Result<Vec<OwnedFd>> {

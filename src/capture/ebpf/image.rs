@@ -12,9 +12,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use heron_symbols::{
-    Abi, Analysis, Confidence, Function, Identity, Layout, Moved, ProbeSite, Role, SiteClass, Slot, Tls, Unit,
-};
+use heron_symbols::{Abi, Analysis, Confidence, Function, Identity, Layout, Moved, Role, Slot, Tls, Unit};
 
 use super::skel::types;
 use super::{aead, dynamic};
@@ -77,8 +75,6 @@ pub struct Image {
     pub found_by: String,
     /// What to hook.
     pub hooks: Vec<Hook>,
-    /// Whether the kernel emulates the instruction under every probe.
-    pub cheap: bool,
     /// Why nothing, or not everything, is hooked; empty when there is nothing to say.
     pub reason: String,
     /// Names of the libraries that the file needs (`DT_NEEDED`).
@@ -128,7 +124,6 @@ fn analyse(file: File, id: FileId, path: &Path) -> io::Result<Image> {
         library: String::new(),
         found_by: String::new(),
         hooks: Vec::new(),
-        cheap: false,
         reason: String::new(),
         needed: Vec::new(),
         runpath: Vec::new(),
@@ -158,9 +153,7 @@ fn choose(analysis: &Analysis, image: &mut Image) {
             names.push(library.library.name());
             if image.found_by.is_empty() {
                 image.found_by = found_by(library);
-                image.cheap = true;
             }
-            image.cheap &= library.hooked().filter(|function| hook(function).is_some()).all(is_cheap);
             image.hooks.extend(hooks);
             if let Some(left_out) = aead.left_out {
                 image.reason = left_out;
@@ -213,13 +206,6 @@ fn found_by(library: &Tls) -> String {
         }
     }
     ways.join(" + ")
-}
-
-fn is_cheap(function: &Function) -> bool {
-    let emulated = |site: &ProbeSite| site.class != SiteClass::SingleStepped;
-    let returns =
-        !(function.role.reads() || function.role.writes()) || function.return_site.as_ref().is_some_and(emulated);
-    emulated(&function.entry_site) && returns
 }
 
 /// `HERON_COOKIE_GO_STACK`.
