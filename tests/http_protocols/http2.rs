@@ -245,6 +245,14 @@ fn a_server_that_is_delivered_first_waits_for_its_client() {
 }
 
 #[test]
+fn a_long_frame_of_a_stream_that_never_began_is_not_held_for_ever() {
+    let head = [&(2u32 << 20).to_be_bytes()[1..], &[DATA, 0], &1u32.to_be_bytes()].concat();
+    let seen = exchanges(&[sent(start()), received(settings()), received(head), received("some"), finished()]);
+    assert_eq!(seen.len(), 1);
+    assert_eq!((seen[0].response_wire.as_slice(), seen[0].flaws.contains(&Flaw::NoRequest)), (&b"some"[..], true));
+}
+
+#[test]
 fn an_upgrade_to_h2c_goes_on_as_http2() {
     let (mut client, mut server) = (Peer::new(), Peer::new());
     let steps = [

@@ -369,17 +369,15 @@ impl H2 {
         let waited = sink.at.since(since) > sink.bounds.response_hold;
         let full = self.held_responses.bytes() > sink.bounds.max_buffered_bytes;
         let first = match self.held_responses.pieces.front() {
-            Some((_, Piece::Bytes(bytes))) => {
-                bytes.first_chunk().and_then(|head| frame::read(head, sink.bounds.max_frame_bytes))
-            }
+            Some((_, Piece::Bytes(bytes))) => bytes.first_chunk().and_then(|head| frame::read(head, frame::MAX_BYTES)),
             _ => None,
         };
         let wanted = first.is_none_or(|head| !self.must_hold(&head));
         if !(must || waited || full || wanted) {
             return;
         }
-        // Who waited in vain missed a request.
-        self.whole &= wanted;
+        // Who waited in vain missed a request; and what must go is not held again.
+        self.whole &= wanted && !must;
         let now = sink.at;
         let mut held = std::mem::take(&mut self.held_responses);
         while let Some((at, piece)) = held.pieces.pop_front() {
