@@ -5,7 +5,7 @@
 //! everybody for programs that only agents run. A process's link survives its exec, and may be set before the library
 //! is mapped; it does not cover its children, which get links of their own when they appear.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -23,6 +23,8 @@ use crate::proc;
 /// When the maps of a process are looked at again after its exec, in milliseconds; afterwards every [`LATER`].
 const RESCANS: &[u64] = &[2, 5, 10, 20, 40, 80, 160, 320, 640, 1280];
 const LATER: Duration = Duration::from_secs(2);
+/// Programs that only agents run, and that none runs now, which stay hooked.
+const MOST_IDLE: usize = 32;
 /// Libraries hooked ahead in new processes.
 const MOST_LIKELY: usize = 4;
 /// After a fork probes are set quickly for this long, by setting one this often.
@@ -202,6 +204,8 @@ struct Hooks {
     processes: HashMap<u32, Watched>,
     /// Links for everybody, with the watched processes that use them.
     wide: HashMap<FileId, (Links, HashSet<u32>)>,
+    /// Those of `wide` that no watched process uses now, oldest first: the agent's next run is seen from its first byte.
+    idle: VecDeque<FileId>,
     /// Rows by image.
     rows: HashMap<FileId, usize>,
     /// Shared libraries that new processes are hooked in ahead: the system's, and what watched processes were seen to use.
@@ -218,6 +222,7 @@ impl Hooks {
             shared,
             processes: HashMap::new(),
             wide: HashMap::new(),
+            idle: VecDeque::new(),
             rows: HashMap::new(),
             likely: Vec::new(),
             detacher: Detacher::default(),
@@ -414,6 +419,7 @@ impl Hooks {
         }
         if let Some((links, users)) = self.wide.get_mut(&image.id) {
             users.insert(pid);
+            self.idle.retain(|id| *id != image.id);
             let row = links.row;
             self.count_users(row, 1);
             return;
@@ -506,19 +512,26 @@ impl Hooks {
             self.count_users(links.row, -1);
             self.detacher.detach(links.links);
         }
-        let mut unused = Vec::new();
         for (id, (links, users)) in &mut self.wide {
             if users.remove(&pid) {
-                unused.extend(users.is_empty().then_some(*id));
+                if users.is_empty() {
+                    self.idle.push_back(*id);
+                }
                 if let Some(row) = board(&self.shared).rows.get_mut(links.row) {
                     row.users = row.users.saturating_sub(1);
                 }
             }
         }
-        for id in unused {
-            if let Some((links, _)) = self.wide.remove(&id) {
-                self.detacher.detach(links.links);
-            }
+        while self.idle.len() > MOST_IDLE {
+            self.detach_oldest_idle();
+        }
+    }
+
+    fn detach_oldest_idle(&mut self) {
+        if let Some(id) = self.idle.pop_front()
+            && let Some((links, _)) = self.wide.remove(&id)
+        {
+            self.detacher.detach(links.links);
         }
     }
 }

@@ -5,7 +5,7 @@
 /// What the dynamic section says.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Dynamic {
-    /// It is a program: it names an interpreter, or is a static executable.
+    /// It is a program: it names an interpreter, or is a static executable, position-independent or not.
     pub program: bool,
     /// `DT_NEEDED`.
     pub needed: Vec<String>,
@@ -20,8 +20,12 @@ const PT_INTERP: u64 = 3;
 const DT_NULL: u64 = 0;
 const DT_NEEDED: u64 = 1;
 const DT_STRTAB: u64 = 5;
+/// Linkers put it into programs only.
+const DT_DEBUG: u64 = 21;
 const DT_RPATH: u64 = 15;
 const DT_RUNPATH: u64 = 29;
+const DT_FLAGS_1: u64 = 0x6fff_fffb;
+const DF_1_PIE: u64 = 0x0800_0000;
 /// More entries than any real file has.
 const MOST_ENTRIES: usize = 4096;
 
@@ -61,6 +65,8 @@ pub fn read(bytes: &[u8]) -> Dynamic {
         return found;
     };
     let entries = entries(bytes, dynamic);
+    // A static position-independent program (musl builds, Codex) names no interpreter.
+    found.program |= entries.iter().any(|(tag, value)| *tag == DT_DEBUG || *tag == DT_FLAGS_1 && value & DF_1_PIE != 0);
     let strings = entries.iter().find(|(tag, _)| *tag == DT_STRTAB).and_then(|(_, at)| file_offset(&segments, *at));
     let Some(strings) = strings else {
         return found;
@@ -123,6 +129,22 @@ mod tests {
         let dynamic = read(&bytes);
         assert!(dynamic.program);
         assert!(dynamic.needed.iter().any(|name| name.starts_with("libc.so")), "{dynamic:?}");
+    }
+
+    #[test]
+    fn a_static_position_independent_program_is_no_library() {
+        let dir = tempfile::tempdir().unwrap();
+        let source = dir.path().join("made.c");
+        std::fs::write(&source, "int main(void) { return 0; }\n").unwrap();
+        let made = |how: &[&str]| {
+            let file = dir.path().join("made");
+            let cc = std::process::Command::new("cc").args(how).arg("-o").arg(&file).arg(&source).status().unwrap();
+            assert!(cc.success(), "cc {how:?}");
+            read(&std::fs::read(&file).unwrap())
+        };
+        assert_eq!(made(&["-static-pie"]), Dynamic { program: true, ..Dynamic::default() });
+        assert!(made(&["-static"]).program);
+        assert!(!made(&["-shared", "-fPIC"]).program);
     }
 
     #[test]
