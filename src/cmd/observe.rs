@@ -48,7 +48,7 @@ pub struct ObserveOptions {
     /// Decode workers (default: one per two processors, at most 4)
     #[arg(long, value_name = "N")]
     pub workers: Option<usize>,
-    /// Prices of your own: a TOML file of [[price]] tables, as in heron.toml
+    /// Prices of your own: a TOML file of `[[price]]` tables, as in heron.toml
     #[arg(long, value_name = "FILE")]
     pub prices: Option<PathBuf>,
     /// The same, read already.
