@@ -403,7 +403,7 @@ static __always_inline void counter_block(struct thread *th, struct arguments *a
 SEC("uprobe.multi.s")
 int heron_aead_step(struct pt_regs *ctx)
 {
-	__u64 id = bpf_get_current_pid_tgid(), cookie = bpf_get_attach_cookie(ctx), sp = PT_REGS_SP(ctx);
+	__u64 id = current_id(), cookie = bpf_get_attach_cookie(ctx), sp = PT_REGS_SP(ctx);
 	struct arguments args;
 	struct thread *th;
 
@@ -430,7 +430,7 @@ int heron_aead_step(struct pt_regs *ctx)
 SEC("uretprobe.multi.s")
 int heron_aead_step_leave(struct pt_regs *ctx)
 {
-	__u64 id = bpf_get_current_pid_tgid(), sp = PT_REGS_SP(ctx);
+	__u64 id = current_id(), sp = PT_REGS_SP(ctx);
 	struct heron_stream_key key = { .tgid = id >> 32 }, *stream, found;
 	struct thread *th = thread_of(id, false);
 	struct kept_loop loop = { .th = th };

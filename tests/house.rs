@@ -79,6 +79,19 @@ fn the_pure_rooms_have_no_clock_no_files_and_no_threads() {
     assert!(broken.is_empty(), "impure lines in pure rooms:\n{}", broken.join("\n"));
 }
 
+/// In a container the kernel's own numbers name other processes, or none.
+#[test]
+fn the_kernel_side_counts_processes_as_herons_own_namespace_does() {
+    let mut asking = Vec::new();
+    for entry in fs::read_dir("bpf").unwrap() {
+        let path = entry.unwrap().path();
+        if fs::read_to_string(&path).unwrap().contains("bpf_get_current_pid_tgid()") {
+            asking.push(path);
+        }
+    }
+    assert_eq!(asking, [Path::new("bpf/pidns.h")], "current_id() is for everybody else");
+}
+
 #[test]
 fn the_check_itself_sees_a_forbidden_import() {
     assert!(names("use crate::capture::pcap;", "capture"));
