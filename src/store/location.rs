@@ -191,7 +191,7 @@ fn config(options: &Options) -> duckdb::Result<Config> {
         .max_memory(&format!("{}MiB", options.memory_mib.max(64)))?
         .threads(i64::from(options.threads.max(1)))?
         // Each checkpoint writes the changed row groups of the file anew; what is in the log is in memory too.
-        .with("checkpoint_threshold", "16MiB")
+        .with("checkpoint_threshold", "32MiB")
 }
 
 /// The name under which every connection knows the database.
