@@ -178,6 +178,7 @@ def markdown(rows, heron):
     out += [
         "",
         "A WebSocket whose compression keeps its history (permessage-deflate with context takeover) cannot be read from the middle: attached to, it is read again after it reconnects.",
+        "On HTTP/2, an answer that was under way when heron came is a call without its request (flaw `no_request`), in a turn of its own: where the record has it in the turn of what follows, the row is short of a field.",
         "Host mode meets a program while it runs already: what a client sends before its hooks are set is missed, and a WebSocket that was opened before cannot be read. A native client that calls within a",
         "fraction of a second of its start is the case (each row is the first run of its program on a busy machine); `heron exec` hooks it before its first instruction.",
         "rustls (Codex, Deno, ureq) is read below its records, at the AEAD functions that are found in the file.",
