@@ -36,7 +36,8 @@ pub struct Cost {
 }
 
 impl Cost {
-    fn classes(&self) -> [Option<u64>; 6] {
+    /// The classes, in picodollars, in the order of the fields.
+    pub fn classes(&self) -> [Option<u64>; 6] {
         [
             self.input_uncached,
             self.cache_read,

@@ -91,7 +91,7 @@ pub(super) fn costs_at(row: &Row<'_>, from: usize) -> duckdb::Result<Cost> {
 
 /// Costs as they go out; `None` when nothing of them is known.
 pub(super) fn cost_brief(cost: &Cost) -> Option<CostBrief> {
-    (*cost != Cost { complete: cost.complete, ..Cost::default() }).then(|| CostBrief::of(cost))
+    cost.classes().iter().any(Option::is_some).then(|| CostBrief::of(cost))
 }
 
 fn cost_at(row: &Row<'_>, from: usize) -> duckdb::Result<Option<CostBrief>> {

@@ -120,17 +120,7 @@ fn usage_columns(usage: &Usage) -> [Option<i64>; 8] {
 }
 
 fn cost_columns(cost: Option<&Cost>) -> [Option<i64>; 6] {
-    let classes = |cost: &Cost| {
-        [
-            cost.input_uncached,
-            cost.cache_read,
-            cost.cache_write_5m,
-            cost.cache_write_1h,
-            cost.output_text,
-            cost.output_reasoning,
-        ]
-    };
-    cost.map(classes).unwrap_or_default().map(|picodollars| picodollars.map(signed))
+    cost.map(Cost::classes).unwrap_or_default().map(|picodollars| picodollars.map(signed))
 }
 
 pub(super) fn call(appender: &mut Appender<'_>, row: &CallRow) -> duckdb::Result<()> {

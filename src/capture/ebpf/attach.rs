@@ -522,16 +522,11 @@ impl Hooks {
                 }
             }
         }
-        while self.idle.len() > MOST_IDLE {
-            self.detach_oldest_idle();
-        }
-    }
-
-    fn detach_oldest_idle(&mut self) {
-        if let Some(id) = self.idle.pop_front()
-            && let Some((links, _)) = self.wide.remove(&id)
-        {
-            self.detacher.detach(links.links);
+        let excess = self.idle.len().saturating_sub(MOST_IDLE);
+        for id in self.idle.drain(..excess) {
+            if let Some((links, _)) = self.wide.remove(&id) {
+                self.detacher.detach(links.links);
+            }
         }
     }
 }
